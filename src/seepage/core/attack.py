@@ -1,0 +1,117 @@
+"""What an attack is: a frozen configuration that says what it needs, cites its source, and runs.
+
+One abstract base a leak narrows the types of `run`; a paper is one final class below it.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from seepage.core.guess import Guess, Posterior, Reconstruction, Scores, Surrogate, Texts
+from seepage.core.knowledge import (
+    AttributeKnowledge,
+    ExtractionKnowledge,
+    GradientKnowledge,
+    InversionKnowledge,
+    Knowledge,
+    MembershipKnowledge,
+    StealingKnowledge,
+)
+from seepage.core.target import Target
+from seepage.core.vocabulary import Access, Leak, Modality
+
+
+class Attack(BaseModel, ABC):
+    """Base of all attacks. Fields are the parameters; class variables are the card.
+
+    Class variables:
+        name: the name in the catalogue and in audit files.
+        title: what a report calls it, a few words.
+        leak: which of the six leaks.
+        needs: the accesses without which it cannot run; the target opens these and no other.
+        cites: the papers, as "Author, year, title, where".
+        modalities: the kinds of record it works on.
+        needs_public: whether it needs public records (for a prior).
+        version: raised when the same parameters give another result, so that caches notice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    leak: ClassVar[Leak]
+    needs: ClassVar[frozenset[Access]]
+    cites: ClassVar[tuple[str, ...]]
+    modalities: ClassVar[frozenset[Modality]] = frozenset(Modality)
+    needs_public: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def cost(self, knowledge: Any, budget: int | None) -> int:
+        """How many queries it will ask at the most: for the plan and the progress bar."""
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: Any, rng: np.random.Generator) -> Guess:
+        """Attack `target` with `knowledge`, drawing randomness from `rng` alone."""
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        """Why this attack cannot run with this knowledge and budget, or None when it can."""
+        if self.needs_public and (knowledge.public is None or len(knowledge.public) < 2):
+            return "it needs public records to learn a prior from, and none were given"
+        return None
+
+
+class InversionAttack(Attack):
+    """Recover what a class looks like."""
+
+    leak: ClassVar[Leak] = Leak.INVERSION
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction: ...
+
+
+class MembershipAttack(Attack):
+    """Tell records that were trained on from records that were not."""
+
+    leak: ClassVar[Leak] = Leak.MEMBERSHIP
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: MembershipKnowledge, rng: np.random.Generator) -> Scores: ...
+
+
+class AttributeAttack(Attack):
+    """Infer a hidden column of records whose other columns are known."""
+
+    leak: ClassVar[Leak] = Leak.ATTRIBUTE
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: AttributeKnowledge, rng: np.random.Generator) -> Posterior: ...
+
+
+class GradientAttack(Attack):
+    """Recover a client's records from the update it sent."""
+
+    leak: ClassVar[Leak] = Leak.GRADIENT
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction: ...
+
+
+class ExtractionAttack(Attack):
+    """Make a language model recite its training text."""
+
+    leak: ClassVar[Leak] = Leak.EXTRACTION
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: ExtractionKnowledge, rng: np.random.Generator) -> Texts: ...
+
+
+class StealingAttack(Attack):
+    """Copy the victim from its answers."""
+
+    leak: ClassVar[Leak] = Leak.STEALING
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: StealingKnowledge, rng: np.random.Generator) -> Surrogate: ...

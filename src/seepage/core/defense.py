@@ -1,0 +1,110 @@
+"""What a defense is: it turns a victim, a recipe or a corpus into another of the same type.
+
+A poison is the adversary's counterpart: it turns a recipe into another one.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from seepage.core.errors import ConfigError
+from seepage.core.recipe import Recipe
+from seepage.core.records import Records
+from seepage.core.victim import Model, Update, Victim
+
+
+class Defense(BaseModel, ABC):
+    """Base of all defenses. Fields are the parameters; class variables are the card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    cites: ClassVar[tuple[str, ...]]
+    version: ClassVar[int] = 1
+    retrains: ClassVar[bool] = False
+
+    def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
+        """The victim behind this defense.
+
+        Raises:
+            ConfigError: when this defense does not act on such a victim.
+        """
+        raise ConfigError(f"the defense '{self.name}' does not act on a {type(victim).__name__}")
+
+    def on_recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe whose every fit is defended: what an adversary who knows the defense trains."""
+
+        def train(records: Records, seed: int) -> Victim:
+            return self.on_victim(recipe.train(records, seed), np.random.default_rng(seed))
+
+        return recipe.with_trainer(train, f"{recipe.name}+{self.name}")
+
+
+class OutputDefense(Defense):
+    """Changes what a model answers. Weights, logits and embeddings are out of reach behind it."""
+
+    @abstractmethod
+    def wrap(self, model: Model, rng: np.random.Generator) -> Model:
+        """The model with its answers changed; it offers no more than the answers it gives."""
+
+    def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
+        if not isinstance(victim, Model):
+            return super().on_victim(victim, rng)
+        return self.wrap(victim, rng)
+
+
+class UpdateDefense(Defense):
+    """Changes what a client sends."""
+
+    @abstractmethod
+    def apply(self, update: Update, rng: np.random.Generator) -> Update:
+        """The update as it leaves the client."""
+
+    def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
+        if not isinstance(victim, Update):
+            return super().on_victim(victim, rng)
+        return self.apply(victim, rng)
+
+
+class TrainingDefense(Defense):
+    """Changes how a victim is trained."""
+
+    retrains: ClassVar[bool] = True
+
+    @abstractmethod
+    def on_recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe that trains defended victims."""
+
+
+class CorpusDefense(Defense):
+    """Changes what a victim is trained on."""
+
+    retrains: ClassVar[bool] = True
+
+    @abstractmethod
+    def clean(self, records: Records, seed: int) -> Records:
+        """The records that may be trained on."""
+
+    def on_recipe(self, recipe: Recipe) -> Recipe:
+        def train(records: Records, seed: int) -> Victim:
+            return recipe.train(self.clean(records, seed), seed)
+
+        return recipe.with_trainer(train, f"{recipe.name}+{self.name}")
+
+
+class Poison(BaseModel, ABC):
+    """The adversary's transform of the recipe: records slipped into the training data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    cites: ClassVar[tuple[str, ...]]
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def apply(self, recipe: Recipe, rng: np.random.Generator) -> Recipe:
+        """The poisoned recipe."""

@@ -1,0 +1,63 @@
+"""What an attack returns. Five shapes carry all six leaks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from seepage.core.victim import Model
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Base of all guesses. `trace` holds curves worth keeping (loss by step, say), by name."""
+
+    trace: Mapping[str, Array] = field(default_factory=dict[str, Array], kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
+class Scores(Guess):
+    """One number a candidate, higher for "more likely yes" (a member, a canary, ...)."""
+
+    values: Float[Array, " n"]
+
+
+@dataclass(frozen=True)
+class Posterior(Guess):
+    """One distribution a record over the values an attribute can take; rows sum to one."""
+
+    values: Float[Array, " n v"]
+
+
+@dataclass(frozen=True)
+class Reconstruction(Guess):
+    """Records recovered.
+
+    Attributes:
+        x: (n, ...) recovered records in the input's bounds.
+        labels: (n,) the class each one stands for, or None where that is not known. A class may
+            appear several times (several draws); its score is then the mean over them.
+        confidence: (n,) the attack's own belief in each, higher is surer; never used for scoring.
+    """
+
+    x: Float[Array, " n ..."]
+    labels: Int[Array, " n"] | None = None
+    confidence: Float[Array, " n"] | None = None
+
+
+@dataclass(frozen=True)
+class Texts(Guess):
+    """For each prompt, the texts guessed, likeliest first."""
+
+    values: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Surrogate(Guess):
+    """A model that imitates the victim."""
+
+    model: Model

@@ -1,0 +1,91 @@
+"""What the adversary knows before the first query. One class a leak, all with the same base.
+
+Nothing here may come from the secret: an attack receives knowledge and a target, and no more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from seepage.core.recipe import Recipe
+from seepage.core.records import Records
+from seepage.core.spec import InputSpec
+
+if TYPE_CHECKING:
+    from seepage.core.defense import Defense
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Common to all leaks.
+
+    Attributes:
+        public: records the adversary may own, of other people or from other sources.
+        recipe: how victims like this one are trained, for reference models. Behind a defense the
+            adversary knows, this trains defended ones (adaptive by default).
+        defenses: the defenses the adversary knows of.
+    """
+
+    public: Records | None = None
+    recipe: Recipe | None = None
+    defenses: tuple["Defense", ...] = ()
+
+
+@dataclass(frozen=True)
+class InversionKnowledge(Knowledge):
+    """Class inversion: which classes to recover, and what one input looks like."""
+
+    spec: InputSpec = field(kw_only=True)
+    classes: Int[Array, " c"] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class MembershipKnowledge(Knowledge):
+    """Membership: the records asked about, with their classes, in an order that tells nothing."""
+
+    candidates: Records = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class AttributeKnowledge(Knowledge):
+    """Attribute inference: records with one column unknown.
+
+    Attributes:
+        partial: the records, NaN in the unknown column; `y` is the true class where it is known.
+        column: index of the unknown column.
+        values: (v,) the values it can take.
+    """
+
+    partial: Records = field(kw_only=True)
+    column: int = field(kw_only=True)
+    values: Array = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class GradientKnowledge(Knowledge):
+    """Gradient inversion: the form of one input and the rungs of the assumption ladder."""
+
+    spec: InputSpec = field(kw_only=True)
+    assumptions: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
+
+
+@dataclass(frozen=True)
+class ExtractionKnowledge(Knowledge):
+    """Extraction: prompts, how much text to recover after each, and text the adversary may own."""
+
+    prompts: tuple[str, ...] = field(kw_only=True)
+    length: int = field(kw_only=True)
+    public_text: tuple[str, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
+class StealingKnowledge(Knowledge):
+    """Stealing: what one input looks like and how many classes there are."""
+
+    spec: InputSpec = field(kw_only=True)
+    classes: int = field(kw_only=True)

@@ -1,0 +1,116 @@
+"""Records as arrays: what was trained on, what was not, and what the adversary may own."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from seepage.core.errors import DataError
+from seepage.core.vocabulary import Modality
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Records:
+    """Some records with their classes.
+
+    Attributes:
+        x: (n, ...) float32 values; images are channels first.
+        y: (n,) class numbers from 0, or None when unlabelled.
+        class_names: what the class numbers stand for; `len(class_names)` classes.
+        ids: (n,) a name for each record, for reports; stable under selection.
+        modality: what one record is.
+        features: names of the columns of a table.
+        source: where the records came from, with its credit.
+    """
+
+    x: Float[Array, " n ..."]
+    y: Int[Array, " n"] | None = None
+    class_names: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    modality: Modality = Modality.IMAGE
+    features: tuple[str, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.y is not None and len(self.y) != len(self.x):
+            raise DataError(f"as many labels as records were wanted: {len(self.x)} records, {len(self.y)} labels")
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(str(i) for i in range(len(self.x))))
+        if len(self.ids) != len(self.x):
+            raise DataError(f"as many ids as records were wanted: {len(self.x)} records, {len(self.ids)} ids")
+        if self.y is not None and len(self.y):
+            if not self.class_names:
+                object.__setattr__(self, "class_names", tuple(str(i) for i in range(int(self.y.max()) + 1)))
+            if int(self.y.min()) < 0 or int(self.y.max()) >= len(self.class_names):
+                raise DataError(
+                    f"labels should be 0 to {len(self.class_names) - 1}, got {int(self.y.min())} to {int(self.y.max())}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Int[Array, " m"] | Bool[Array, " n"] | Sequence[int] | slice) -> "Records":
+        """The chosen records, with their labels and ids."""
+        index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        return replace(
+            self,
+            x=self.x[index],
+            y=None if self.y is None else self.y[index],
+            ids=tuple(self.ids[i] for i in index),
+        )
+
+    def labels(self) -> Int[Array, " n"]:
+        """The class numbers.
+
+        Raises:
+            DataError: when the records are unlabelled.
+        """
+        if self.y is None:
+            raise DataError(f"labelled records were wanted; those from '{self.source or 'memory'}' carry no classes")
+        return self.y
+
+    def of_class(self, c: int) -> "Records":
+        """The records of class `c`."""
+        return self[np.nonzero(self.labels() == c)[0]]
+
+    def digest(self) -> str:
+        """SHA-256 over values and labels: the same records give the same digest anywhere."""
+        h = hashlib.sha256()
+        for part in (self.x, self.y):
+            if part is not None:
+                h.update(str((part.dtype.str, part.shape)).encode())
+                h.update(np.ascontiguousarray(part).tobytes())
+        return h.hexdigest()
+
+    def joined(self, other: "Records") -> "Records":
+        """These records followed by `other`, which must have the same classes."""
+        if self.class_names != other.class_names or (self.y is None) != (other.y is None):
+            raise DataError("only records with the same classes can be joined")
+        return replace(
+            self,
+            x=np.concatenate([self.x, other.x]),
+            y=None if self.y is None or other.y is None else np.concatenate([self.y, other.y]),
+            ids=self.ids + other.ids,
+        )
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Records told apart by what happened to them: trained on, held out, owned by the adversary.
+
+    `public` may have classes of its own, or none: the people in it are other people.
+    """
+
+    members: Records
+    nonmembers: Records | None = None
+    public: Records | None = None
+
+
+def row_digests(x: Float[Array, " n ..."]) -> tuple[bytes, ...]:
+    """One digest a record, equal for records equal in every value: used to find overlaps."""
+    flat = np.ascontiguousarray(x.reshape(len(x), -1))
+    return tuple(hashlib.sha1(row.tobytes(), usedforsecurity=False).digest() for row in flat)

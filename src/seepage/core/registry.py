@@ -1,0 +1,104 @@
+"""Names to code, without importing the code: the catalogue of everything that can be named.
+
+Other packages add entries through the entry points `seepage.attacks` and `seepage.defenses`.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from seepage.core.attack import Attack
+from seepage.core.defense import Defense
+from seepage.core.errors import ConfigError, did_you_mean
+
+
+def load(path: str) -> Any:
+    """The object at "package.module:name".
+
+    Raises:
+        ConfigError: when the module or the name does not exist.
+    """
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise ConfigError(f"an import path looks like 'package.module:name', got '{path}'")
+    try:
+        found: Any = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(error.name + ".")):
+            raise ConfigError(
+                f"no module named '{error.name}' for '{path}'; is its folder on PYTHONPATH, or the package installed?"
+            ) from error
+        raise
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ConfigError(
+                f"'{module}' has no '{part}'; {did_you_mean(part, [n for n in dir(found) if n[0] != '_'])}"
+            )
+        found = getattr(found, part)
+    return found
+
+
+class Catalogue(Mapping[str, str]):
+    """Known names of one kind of thing, each with its import path."""
+
+    def __init__(self, kind: str, entries: dict[str, str], group: str):
+        self.kind = kind
+        self._entries = dict(entries)
+        for point in entry_points(group=group):
+            self._entries.setdefault(point.name, point.value)
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._entries:
+            raise ConfigError(f"unknown {self.kind} '{name}': {did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def load(self, name: str) -> Any:
+        """The class called `name`.
+
+        Raises:
+            ConfigError: for an unknown name, with a "did you mean".
+        """
+        return load(self[name])
+
+
+ATTACKS = Catalogue(
+    "attack",
+    {
+        "mi-face": "seepage.attacks.inversion.fredrikson2015:MIFace",
+        "latent": "seepage.attacks.inversion.latent:LatentGradient",
+        "nes": "seepage.attacks.inversion.nes:ScoreNES",
+        "threshold": "seepage.attacks.membership.yeom2018:Threshold",
+    },
+    "seepage.attacks",
+)
+
+DEFENSES = Catalogue(
+    "defense",
+    {
+        "round": "seepage.defenses.outputs.rounding:Round",
+    },
+    "seepage.defenses",
+)
+
+
+def attack_class(name: str) -> type[Attack]:
+    """The attack called `name`."""
+    found = ATTACKS.load(name)
+    if not (isinstance(found, type) and issubclass(found, Attack)):
+        raise ConfigError(f"'{ATTACKS[name]}' is not an attack")
+    return found
+
+
+def defense_class(name: str) -> type[Defense]:
+    """The defense called `name`."""
+    found = DEFENSES.load(name)
+    if not (isinstance(found, type) and issubclass(found, Defense)):
+        raise ConfigError(f"'{DEFENSES[name]}' is not a defense")
+    return found

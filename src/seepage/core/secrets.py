@@ -1,0 +1,77 @@
+"""What only the scorer sees. Attacks must not import this module (checked in CI)."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from seepage.core.records import Records
+from seepage.core.victim import Model
+
+Array = np.ndarray
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Recognises reconstructions: of another family, trained on other pictures of the same people.
+
+    `predict` gives (n, classes) probabilities over the private classes; `facts` says how good the
+    judge is (accuracy on real held-out records, false positives on noise), for the report.
+    """
+
+    @property
+    def family(self) -> str: ...
+    @property
+    def facts(self) -> dict[str, float | str | None]: ...
+    def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]: ...
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Base of all secrets."""
+
+
+@dataclass(frozen=True)
+class InversionSecret(Secret):
+    """The private records by class, and the judge that knows them."""
+
+    records: Records = field(kw_only=True)
+    judge: Judge = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class MembershipSecret(Secret):
+    """Which candidates were trained on."""
+
+    is_member: Bool[Array, " n"] = field(kw_only=True)
+    candidates: Records = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class AttributeSecret(Secret):
+    """The true value of the hidden column, as an index into the known values."""
+
+    values: Int[Array, " n"] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class GradientSecret(Secret):
+    """The batch the update was made from."""
+
+    batch: Records = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class ExtractionSecret(Secret):
+    """For each prompt, the text that followed it in the training data."""
+
+    continuations: tuple[str, ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class StealingSecret(Secret):
+    """The victim itself, and inputs on which a copy is compared with it."""
+
+    victim: Model = field(kw_only=True)
+    probes: Float[Array, " n ..."] = field(kw_only=True)

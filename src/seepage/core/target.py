@@ -1,0 +1,230 @@
+"""A victim behind one access and one query budget. Every method charges the meter before it asks."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from seepage.core.errors import AccessDenied, BudgetExceeded, ConfigError, DataError
+from seepage.core.spec import InputSpec
+from seepage.core.victim import (
+    GivesEmbeddings,
+    GivesLogits,
+    GivesWeights,
+    LanguageModel,
+    Model,
+    Update,
+    Victim,
+)
+from seepage.core.vocabulary import Access, closure
+
+Array = np.ndarray
+
+
+class Meter:
+    """Counts queries (one record asked is one query) and refuses those beyond the budget.
+
+    Charged before the victim is asked: a refused query costs nothing, one that crashes is counted.
+    """
+
+    def __init__(self, budget: int | None = None, on_charge: Callable[[int], None] | None = None):
+        if budget is not None and budget < 0:
+            raise ConfigError(f"a query budget is zero or more, got {budget}")
+        self.budget = budget
+        self._spent = 0
+        self._by_access: dict[Access, int] = {}
+        self._on_charge = on_charge
+
+    @property
+    def spent(self) -> int:
+        return self._spent
+
+    @property
+    def remaining(self) -> int | None:
+        """Queries left, or None without a budget."""
+        return None if self.budget is None else self.budget - self._spent
+
+    @property
+    def by_access(self) -> dict[Access, int]:
+        """Queries spent through each access."""
+        return dict(self._by_access)
+
+    def charge(self, n: int, access: Access) -> None:
+        if self.budget is not None and self._spent + n > self.budget:
+            raise BudgetExceeded(
+                f"{n} more queries were asked with {self.budget - self._spent} left of {self.budget}; "
+                "raise the budget, or give the attack less to do"
+            )
+        self._spent += n
+        self._by_access[access] = self._by_access.get(access, 0) + n
+        if self._on_charge is not None:
+            self._on_charge(self._spent)
+
+
+class WhiteBox:
+    """A victim's network in the adversary's hands: differentiable, its forward passes counted.
+
+    Calling it maps a torch tensor of records (n, *shape), in the input's bounds, to logits
+    (n, classes), with preprocessing inside, so that gradients reach the record itself.
+    """
+
+    def __init__(self, module: Any, charge: Callable[[int], None]):
+        self._module = module
+        self._charge = charge
+
+    def __call__(self, x: Any) -> Any:
+        self._charge(int(x.shape[0]))
+        return self._module(x)
+
+    def parameters(self) -> dict[str, Any]:
+        """The weights by name."""
+        return dict(self._module.named_parameters())
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """Submodules by name, for attacks that read the structure (an autoencoder's decoder, say)."""
+        return dict(self._module.named_modules())
+
+
+class Target:
+    """What an attack holds instead of the victim.
+
+    The victim itself is kept in closures, not in an attribute: an attack can only ask what
+    `access` opens, and everything it asks is counted.
+
+    Args:
+        victim: what stands behind.
+        access: the accesses opened; what follows from them is opened too.
+        budget: the greatest number of queries, or None for no limit.
+        on_charge: called with the number of queries spent, after every charge (for progress).
+
+    Raises:
+        AccessDenied: on construction when the victim cannot give `access`; on use when the access
+            is not opened.
+        BudgetExceeded: on use, before the victim is asked.
+    """
+
+    def __init__(
+        self,
+        victim: Victim,
+        access: Iterable[Access],
+        budget: int | None = None,
+        on_charge: Callable[[int], None] | None = None,
+    ):
+        opened = closure(access)
+        wanted = frozenset(access)
+        if not wanted <= closure(victim.offers):
+            missing = ", ".join(sorted(wanted - closure(victim.offers)))
+            raise AccessDenied(
+                f"the victim offers {', '.join(sorted(victim.offers))}; "
+                f"an attack that needs {missing} cannot be run on it"
+            )
+        self.access = opened & closure(victim.offers)
+        self.meter = Meter(budget, on_charge)
+        self._ask: dict[str, Callable[..., Any]] = {}
+        self.spec: InputSpec | None = None
+        self.classes: int | None = None
+        if isinstance(victim, Update):
+            self._ask["update"] = lambda: victim
+        elif isinstance(victim, Model):
+            self.spec, self.classes = victim.spec, victim.classes
+            self._ask["predict"] = victim.predict
+            if isinstance(victim, GivesLogits):
+                self._ask["logits"] = victim.logits
+            if isinstance(victim, GivesEmbeddings):
+                self._ask["embeddings"] = victim.embeddings
+            if isinstance(victim, GivesWeights):
+                self._ask["weights"] = victim.differentiable
+        if isinstance(victim, LanguageModel):
+            self._ask["generate"] = victim.generate
+            self._ask["logprobs"] = victim.logprobs
+
+    @property
+    def queries(self) -> int:
+        """Queries spent so far."""
+        return self.meter.spent
+
+    @property
+    def budget(self) -> int | None:
+        return self.meter.budget
+
+    @property
+    def remaining(self) -> int | None:
+        """Queries left, or None without a budget."""
+        return self.meter.remaining
+
+    def _open(self, access: Access, how: str) -> Callable[..., Any]:
+        if access not in self.access:
+            raise AccessDenied(
+                f"this attack was given {', '.join(sorted(self.access)) or 'no access'} and asked for {access}; "
+                f"declare it in the attack's needs, and grant it to the audit"
+            )
+        if how not in self._ask:
+            raise AccessDenied(f"the victim cannot give {access}")
+        return self._ask[how]
+
+    def _records(self, x: Array) -> Array:
+        if self.spec is None:
+            raise DataError("this victim takes no records")
+        return self.spec.check(x, "queries")
+
+    def scores(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
+        """One score a class for every record; each row sums to one."""
+        ask = self._open(Access.SCORES, "predict")
+        x = self._records(x)
+        self.meter.charge(len(x), Access.SCORES)
+        return ask(x)
+
+    def labels(self, x: Float[Array, " n ..."]) -> Int[Array, " n"]:
+        """The predicted class of every record."""
+        ask = self._open(Access.LABELS, "predict")
+        x = self._records(x)
+        self.meter.charge(len(x), Access.LABELS)
+        return ask(x).argmax(axis=1)
+
+    def top_k(self, x: Float[Array, " n ..."], k: int) -> tuple[Int[Array, " n k"], Float[Array, " n k"]]:
+        """The k likeliest classes of every record and their scores, likeliest first."""
+        ask = self._open(Access.TOP_K, "predict")
+        x = self._records(x)
+        self.meter.charge(len(x), Access.TOP_K)
+        scores = ask(x)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return order, np.take_along_axis(scores, order, axis=1)
+
+    def logits(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
+        """Unnormalised outputs, one a class, any real value."""
+        ask = self._open(Access.LOGITS, "logits")
+        x = self._records(x)
+        self.meter.charge(len(x), Access.LOGITS)
+        return ask(x)
+
+    def embeddings(self, x: Float[Array, " n ..."]) -> Float[Array, " n d"]:
+        """Penultimate features, any real value."""
+        ask = self._open(Access.EMBEDDINGS, "embeddings")
+        x = self._records(x)
+        self.meter.charge(len(x), Access.EMBEDDINGS)
+        return ask(x)
+
+    def weights(self) -> WhiteBox:
+        """The victim's network: differentiable, each record passed through it counted as a query."""
+        ask = self._open(Access.WEIGHTS, "weights")
+        return WhiteBox(ask(), lambda n: self.meter.charge(n, Access.WEIGHTS))
+
+    def generate(self, prompts: Sequence[str], length: int, rng: np.random.Generator | None = None) -> list[str]:
+        """`length` further tokens for each prompt, greedy or, with `rng`, sampled. One query a prompt."""
+        ask = self._open(Access.TEXT, "generate")
+        self.meter.charge(len(prompts), Access.TEXT)
+        return ask(prompts, length, rng)
+
+    def logprobs(self, texts: Sequence[str]) -> list[Float[Array, " t"]]:
+        """The natural log-probability of every token of each text. One query a text."""
+        ask = self._open(Access.TOKEN_LOGPROBS, "logprobs")
+        self.meter.charge(len(texts), Access.TOKEN_LOGPROBS)
+        return ask(texts)
+
+    def update(self) -> Update:
+        """The captured update. Counted as one query."""
+        ask = self._open(Access.UPDATES, "update")
+        self.meter.charge(1, Access.UPDATES)
+        return ask()

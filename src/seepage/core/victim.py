@@ -1,0 +1,104 @@
+"""What can be a victim, as small protocols."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from seepage.core.spec import InputSpec
+from seepage.core.vocabulary import Access
+
+Array = np.ndarray
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A classifier.
+
+    `predict` always returns a row of `classes` scores a record, each row summing to one. A victim
+    that gives labels alone returns one-hot rows and offers `Access.LABELS` alone; one that gives its
+    top k leaves zeros elsewhere (rows then sum to less) and offers `Access.TOP_K` at the most.
+
+    Attributes:
+        spec: what one input looks like.
+        classes: how many classes there are.
+        family: architecture family ("cnn", "mlp", "linear", "tree", "kernel", ..., "unknown").
+        offers: the accesses this victim can give at all.
+    """
+
+    @property
+    def spec(self) -> InputSpec: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def offers(self) -> frozenset[Access]: ...
+    def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]: ...
+
+
+@runtime_checkable
+class GivesLogits(Protocol):
+    """A model whose unnormalised outputs can be read: (n, classes), any real value."""
+
+    def logits(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]: ...
+
+
+@runtime_checkable
+class GivesEmbeddings(Protocol):
+    """A model whose penultimate features can be read: (n, features), any real value."""
+
+    def embeddings(self, x: Float[Array, " n ..."]) -> Float[Array, " n d"]: ...
+
+
+@runtime_checkable
+class GivesWeights(Protocol):
+    """A model that can be differentiated.
+
+    `differentiable` returns a torch module from records (n, *spec.shape) in `spec.bounds` to logits
+    (n, classes), preprocessing included, in evaluation mode; `core` itself never imports torch.
+    """
+
+    def differentiable(self) -> Any: ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A model of text."""
+
+    @property
+    def offers(self) -> frozenset[Access]: ...
+    def generate(self, prompts: Sequence[str], length: int, rng: np.random.Generator | None = None) -> list[str]:
+        """`length` further tokens for each prompt: the likeliest ones, or sampled when `rng` is given."""
+        ...
+
+    def logprobs(self, texts: Sequence[str]) -> list[Float[Array, " t"]]:
+        """The natural log-probability of every token of each text, given those before it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a client of federated learning sent: named tensors, with what is known of their making.
+
+    Attributes:
+        tensors: named gradients or weight differences.
+        kind: "gradient" or "delta".
+        assumptions: what the adversary knows, guesses or does not know of the making (batch size,
+            labels, steps, learning rate, ...), each with its value: stated on every result.
+    """
+
+    tensors: Mapping[str, Array]
+    kind: str = "gradient"
+    assumptions: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def offers(self) -> frozenset[Access]:
+        return frozenset({Access.UPDATES})
+
+
+Victim = Model | LanguageModel | Update
+
+Predictor = Callable[[Array], Array]
