@@ -41,7 +41,23 @@ _PUBLIC = {
     "Leak": "seepage.core.vocabulary",
 }
 
-__all__ = [*_PUBLIC, "__version__"]
+__all__ = [
+    "Access",
+    "Attack",
+    "AuditRecord",
+    "Bounds",
+    "Case",
+    "Defense",
+    "Finding",
+    "InputSpec",
+    "Leak",
+    "Recipe",
+    "Records",
+    "SeepageError",
+    "Target",
+    "__version__",
+    "audit",
+]
 
 
 def __getattr__(name: str) -> Any:

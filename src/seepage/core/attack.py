@@ -60,6 +60,8 @@ class Attack(BaseModel, ABC):
         """Why this attack cannot run with this knowledge and budget, or None when it can."""
         if self.needs_public and (knowledge.public is None or len(knowledge.public) < 2):
             return "it needs public records to learn a prior from, and none were given"
+        if budget is not None and (cost := self.cost(knowledge, budget)) > budget:
+            return f"it asks {cost} queries, and the budget is {budget}"
         return None
 
 

@@ -43,6 +43,19 @@ class Training:
             null = self.null_recipe.fit(self.null_members, self.seed)
         return self.recipe.fit(self.members, self.seed), null
 
+    def defended(self, defense: Defense) -> "Training":
+        """The same training with every fit defended."""
+        null = None if self.null_recipe is None else defense.on_recipe(self.null_recipe)
+        return replace(self, recipe=defense.on_recipe(self.recipe), null_recipe=null)
+
+    def poisoned(self, poison: Poison, knowledge: Knowledge, seed: int) -> "Training":
+        """The same training on poisoned data; the twin's data is poisoned with the same draws."""
+        recipe = poison.apply(self.recipe, knowledge, np.random.default_rng(seed))
+        null = self.null_recipe
+        if null is not None:
+            null = poison.apply(null, knowledge, np.random.default_rng(seed))
+        return replace(self, recipe=recipe, null_recipe=null)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -55,6 +68,7 @@ class Case:
         knowledge: what the adversary holds before the first query.
         secret: what only the scorer sees.
         null: a twin of the victim that never saw the secret, when there is one.
+        null_knowledge: what the adversary holds against the twin, where that differs (other classes).
         baselines: guesses from the same knowledge with no access to the victim, by name.
         training: how the victim came to be, when that is known.
         missing: for each control that cannot be had, what the user could supply.
@@ -69,6 +83,7 @@ class Case:
     knowledge: Knowledge
     secret: Secret
     null: Victim | None = None
+    null_knowledge: Knowledge | None = None
     baselines: Mapping[str, Guess] = field(default_factory=dict[str, Guess])
     training: Training | None = None
     missing: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -80,57 +95,50 @@ class Case:
         """This case with the victim, its twin and the adversary's reference models defended.
 
         Args:
+            defense: what stands before the victim from now on.
             aware: whether the adversary knows the defense; `False` is recorded as "unaware".
 
         Raises:
             ConfigError: when the defense retrains and nobody knows how the victim was trained.
         """
-        knowledge = self.knowledge
-        if aware:
-            recipe = None if knowledge.recipe is None else defense.on_recipe(knowledge.recipe)
-            knowledge = replace(knowledge, recipe=recipe, defenses=(*knowledge.defenses, defense))
-        adversary = self.adversary if aware else "unaware"
+        told = self.told(defense) if aware else replace(self, adversary="unaware")
+        training = None if self.training is None else self.training.defended(defense)
         if defense.retrains:
-            if self.training is None:
+            if training is None:
                 raise ConfigError(f"the defense '{defense.name}' retrains the victim: give a recipe")
-            t = self.training
-            training = replace(
-                t,
-                recipe=defense.on_recipe(t.recipe),
-                null_recipe=None if t.null_recipe is None else defense.on_recipe(t.null_recipe),
-            )
             victim, null = training.fit()
-            return replace(self, victim=victim, null=null, training=training, knowledge=knowledge, adversary=adversary)
-        victim = defense.on_victim(self.victim, stream(self.seed, "defense", defense.name, "victim"))
-        null = (
-            None
-            if self.null is None
-            else defense.on_victim(self.null, stream(self.seed, "defense", defense.name, "null"))
-        )
-        training = self.training
-        if training is not None:
-            training = replace(
-                training,
-                recipe=defense.on_recipe(training.recipe),
-                null_recipe=None if training.null_recipe is None else defense.on_recipe(training.null_recipe),
-            )
-        return replace(self, victim=victim, null=null, training=training, knowledge=knowledge, adversary=adversary)
+        else:
+            victim = defense.on_victim(self.victim, stream(self.seed, "defense", defense.name, "victim"))
+            null = self.null
+            if null is not None:
+                null = defense.on_victim(null, stream(self.seed, "defense", defense.name, "null"))
+        return replace(told, victim=victim, null=null, training=training)
+
+    def told(self, defense: Defense) -> "Case":
+        """This case with an adversary who knows that `defense` stands before the victim."""
+
+        def telling(knowledge: Knowledge) -> Knowledge:
+            recipe = None if knowledge.recipe is None else defense.on_recipe(knowledge.recipe)
+            return replace(knowledge, recipe=recipe, defenses=(*knowledge.defenses, defense))
+
+        null_knowledge = None if self.null_knowledge is None else telling(self.null_knowledge)
+        return replace(self, knowledge=telling(self.knowledge), null_knowledge=null_knowledge)
 
     def poisoned(self, poison: Poison) -> "Case":
-        """This case with the victim retrained on poisoned data; the twin is poisoned alike.
+        """This case with the victim retrained on poisoned data.
+
+        The twin and the adversary's reference models are poisoned alike.
 
         Raises:
             ConfigError: when nobody knows how the victim was trained.
         """
         if self.training is None:
             raise ConfigError(f"the poison '{poison.name}' retrains the victim: give a recipe")
-        t = self.training
-        training = replace(
-            t,
-            recipe=poison.apply(t.recipe, np.random.default_rng(derive(self.seed, "poison", poison.name))),
-            null_recipe=None
-            if t.null_recipe is None
-            else poison.apply(t.null_recipe, np.random.default_rng(derive(self.seed, "poison", poison.name))),
-        )
+        seed = derive(self.seed, "poison", poison.name)
+        training = self.training.poisoned(poison, self.knowledge, seed)
         victim, null = training.fit()
-        return replace(self, victim=victim, null=null, training=training)
+        knowledge = self.knowledge
+        if knowledge.recipe is not None:
+            recipe = poison.apply(knowledge.recipe, knowledge, np.random.default_rng(seed))
+            knowledge = replace(knowledge, recipe=recipe)
+        return replace(self, victim=victim, null=null, training=training, knowledge=knowledge)

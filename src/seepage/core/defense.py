@@ -4,15 +4,18 @@ A poison is the adversary's counterpart: it turns a recipe into another one.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from functools import wraps
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from seepage.core.errors import ConfigError
+from seepage.core.knowledge import Knowledge
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
-from seepage.core.victim import Model, Update, Victim
+from seepage.core.victim import Model, Update, Updates, Victim
+from seepage.core.vocabulary import Access
 
 
 class Defense(BaseModel, ABC):
@@ -37,14 +40,26 @@ class Defense(BaseModel, ABC):
     def on_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe whose every fit is defended: what an adversary who knows the defense trains."""
 
-        def train(records: Records, seed: int) -> Victim:
-            return self.on_victim(recipe.train(records, seed), np.random.default_rng(seed))
+        @wraps(recipe.train)
+        def train(records: Records, seed: int, **options: Any) -> Victim:
+            return self.on_victim(recipe.train(records, seed, **options), np.random.default_rng(seed))
 
         return recipe.with_trainer(train, f"{recipe.name}+{self.name}")
 
 
 class OutputDefense(Defense):
-    """Changes what a model answers. Weights, logits and embeddings are out of reach behind it."""
+    """Changes what a model answers. Weights, logits and embeddings are out of reach behind it.
+
+    Class variables:
+        leaves: the accesses that can be had behind it at the most.
+    """
+
+    leaves: ClassVar[frozenset[Access]] = frozenset({Access.SCORES, Access.TOP_K, Access.LABELS})
+
+    @property
+    def resolution(self) -> float:
+        """Step of the grid that answers lie on, for adversaries who know it; 0 when answers are not coarsened."""
+        return 0.0
 
     @abstractmethod
     def wrap(self, model: Model, rng: np.random.Generator) -> Model:
@@ -64,6 +79,9 @@ class UpdateDefense(Defense):
         """The update as it leaves the client."""
 
     def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
+        if isinstance(victim, Updates):
+            # One generator a client: shared noise would cancel in the difference of two clients.
+            return Updates(tuple(self.apply(u, r) for u, r in zip(victim.clients, rng.spawn(len(victim)), strict=True)))
         if not isinstance(victim, Update):
             return super().on_victim(victim, rng)
         return self.apply(victim, rng)
@@ -89,8 +107,9 @@ class CorpusDefense(Defense):
         """The records that may be trained on."""
 
     def on_recipe(self, recipe: Recipe) -> Recipe:
-        def train(records: Records, seed: int) -> Victim:
-            return recipe.train(self.clean(records, seed), seed)
+        @wraps(recipe.train)
+        def train(records: Records, seed: int, **options: Any) -> Victim:
+            return recipe.train(self.clean(records, seed), seed, **options)
 
         return recipe.with_trainer(train, f"{recipe.name}+{self.name}")
 
@@ -106,5 +125,5 @@ class Poison(BaseModel, ABC):
     version: ClassVar[int] = 1
 
     @abstractmethod
-    def apply(self, recipe: Recipe, rng: np.random.Generator) -> Recipe:
-        """The poisoned recipe."""
+    def apply(self, recipe: Recipe, knowledge: Knowledge, rng: np.random.Generator) -> Recipe:
+        """The poisoned recipe, made from what the adversary knows (the records it is after, say)."""

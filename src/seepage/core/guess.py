@@ -42,11 +42,13 @@ class Reconstruction(Guess):
         labels: (n,) the class each one stands for, or None where that is not known. A class may
             appear several times (several draws); its score is then the mean over them.
         confidence: (n,) the attack's own belief in each, higher is surer; never used for scoring.
+        client: (n,) the client each one was recovered from, when the victim is several updates.
     """
 
     x: Float[Array, " n ..."]
     labels: Int[Array, " n"] | None = None
     confidence: Float[Array, " n"] | None = None
+    client: Int[Array, " n"] | None = None
 
 
 @dataclass(frozen=True)

@@ -68,15 +68,16 @@ class AttributeKnowledge(Knowledge):
 
 @dataclass(frozen=True)
 class GradientKnowledge(Knowledge):
-    """Gradient inversion: the form of one input and the rungs of the assumption ladder."""
+    """Gradient inversion: the form of one input, how many clients' updates, the rungs of the assumption ladder."""
 
     spec: InputSpec = field(kw_only=True)
+    clients: int = field(default=1, kw_only=True)
     assumptions: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
 
 
 @dataclass(frozen=True)
 class ExtractionKnowledge(Knowledge):
-    """Extraction: prompts, how much text to recover after each, and text the adversary may own."""
+    """Extraction: prompts, how many tokens to recover after each, and text the adversary may own."""
 
     prompts: tuple[str, ...] = field(kw_only=True)
     length: int = field(kw_only=True)

@@ -1,16 +1,19 @@
 """How victims are made: data, trainer and seed. What twins, training defenses and poisons need."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.records import Records
 from seepage.core.victim import Victim
 
 Array = np.ndarray
-Trainer = Callable[[Records, int], Victim]
+Trainer = Callable[..., Victim]
 
 
 @dataclass(frozen=True)
@@ -18,29 +21,52 @@ class Recipe:
     """A trainer with the pool of records it may draw on.
 
     Attributes:
-        train: maps records and a seed to a victim; the same arguments give the same victim.
+        train: maps records, a seed and (by keyword) `options` to a victim; the same arguments give the
+            same victim.
         data: the pool that member indices point into.
         name: for reports and cache keys.
         extra: records that every fit adds to the chosen members (what a poison injects).
+        options: keyword arguments of `train`, as a training defense sets them (regularisation, noise, ...).
     """
 
     train: Trainer
     data: Records
     name: str = "recipe"
     extra: Records | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def fit(self, members: Int[Array, " m"], seed: int) -> Victim:
         """A victim trained on the chosen records of the pool (and on `extra`)."""
         chosen = self.data[members]
-        return self.train(chosen if self.extra is None else chosen.joined(self.extra), seed)
+        return self.train(chosen if self.extra is None else chosen.joined(self.extra), seed, **self.options)
 
     def on(self, data: Records) -> "Recipe":
         """The same trainer on another pool: how a null twin is made."""
         return replace(self, data=data)
 
     def with_trainer(self, train: Trainer, name: str) -> "Recipe":
-        """Another trainer on the same pool: what a training defense returns."""
+        """Another trainer on the same pool: what a defense around the trainer returns.
+
+        A trainer that wraps this one passes the options on (`functools.wraps` keeps them checkable).
+        """
         return replace(self, train=train, name=name)
+
+    def with_options(self, name: str, **options: Any) -> "Recipe":
+        """The same trainer with some of its keyword arguments set: what a training defense returns.
+
+        Raises:
+            ConfigError: when the trainer takes no such keyword.
+        """
+        taken = inspect.signature(self.train).parameters
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values()):
+            known = list(taken)[2:]
+            for option in options:
+                if option not in known:
+                    raise ConfigError(
+                        f"the recipe '{self.name}' was to train with '{option}', which its trainer does not take "
+                        f"({did_you_mean(option, known)}); add the keyword to the trainer"
+                    )
+        return replace(self, name=name, options={**self.options, **options})
 
     def with_extra(self, extra: Records) -> "Recipe":
         """The same recipe with records injected into every fit: what a poison returns."""

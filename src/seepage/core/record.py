@@ -6,7 +6,7 @@ the published schema (`schema/record.schema.json` in the repository).
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from seepage.core.vocabulary import Access, Leak
 
@@ -214,6 +214,17 @@ class AuditRecord(_Part):
     verdicts: dict[Leak, Verdict]
     gates: list[GateResult] = Field(default_factory=list[GateResult])
     limits: list[str] = Field(default_factory=list[str], description="what was not tried and could not be seen")
+    _folder: str | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> str | None:
+        """The run folder it was written to or read from, when there is one."""
+        return self._folder
+
+    def in_folder(self, folder: str) -> "AuditRecord":
+        """This record, remembering where it lies."""
+        self._folder = folder
+        return self
 
     def verdict(self, leak: Leak | str) -> "RulingWithReasons":
         """The verdict on one leak: a string with `.reasons`."""

@@ -25,6 +25,7 @@ class Records:
         modality: what one record is.
         features: names of the columns of a table.
         source: where the records came from, with its credit.
+        texts: (n,) the records themselves when they are text; `x` is then (n, 0).
     """
 
     x: Float[Array, " n ..."]
@@ -34,6 +35,13 @@ class Records:
     modality: Modality = Modality.IMAGE
     features: tuple[str, ...] = ()
     source: str = ""
+    texts: tuple[str, ...] = ()
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], ids: Sequence[str] = (), source: str = "") -> "Records":
+        """Documents as records: what a language model is trained on."""
+        empty = np.zeros((len(texts), 0), dtype=np.float32)
+        return cls(empty, ids=tuple(ids), modality=Modality.TEXT, source=source, texts=tuple(texts))
 
     def __post_init__(self) -> None:
         if self.y is not None and len(self.y) != len(self.x):
@@ -42,6 +50,8 @@ class Records:
             object.__setattr__(self, "ids", tuple(str(i) for i in range(len(self.x))))
         if len(self.ids) != len(self.x):
             raise DataError(f"as many ids as records were wanted: {len(self.x)} records, {len(self.ids)} ids")
+        if self.texts and len(self.texts) != len(self.x):
+            raise DataError(f"as many texts as records were wanted: {len(self.x)} records, {len(self.texts)} texts")
         if self.y is not None and len(self.y):
             if not self.class_names:
                 object.__setattr__(self, "class_names", tuple(str(i) for i in range(int(self.y.max()) + 1)))
@@ -61,6 +71,7 @@ class Records:
             x=self.x[index],
             y=None if self.y is None else self.y[index],
             ids=tuple(self.ids[i] for i in index),
+            texts=tuple(self.texts[i] for i in index) if self.texts else (),
         )
 
     def labels(self) -> Int[Array, " n"]:
@@ -84,6 +95,8 @@ class Records:
             if part is not None:
                 h.update(str((part.dtype.str, part.shape)).encode())
                 h.update(np.ascontiguousarray(part).tobytes())
+        for text in self.texts:
+            h.update(hashlib.sha256(text.encode()).digest())
         return h.hexdigest()
 
     def joined(self, other: "Records") -> "Records":
@@ -95,6 +108,7 @@ class Records:
             x=np.concatenate([self.x, other.x]),
             y=None if self.y is None or other.y is None else np.concatenate([self.y, other.y]),
             ids=self.ids + other.ids,
+            texts=self.texts + other.texts,
         )
 
 
@@ -112,5 +126,5 @@ class Splits:
 
 def row_digests(x: Float[Array, " n ..."]) -> tuple[bytes, ...]:
     """One digest a record, equal for records equal in every value: used to find overlaps."""
-    flat = np.ascontiguousarray(x.reshape(len(x), -1))
+    flat = np.ascontiguousarray(x.reshape(len(x), int(np.prod(x.shape[1:]))))
     return tuple(hashlib.sha1(row.tobytes(), usedforsecurity=False).digest() for row in flat)

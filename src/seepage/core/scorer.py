@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Scored:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """`(guess, secret, controls) -> scores`, with no other input and no randomness."""
 

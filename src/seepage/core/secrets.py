@@ -50,16 +50,29 @@ class MembershipSecret(Secret):
 
 @dataclass(frozen=True)
 class AttributeSecret(Secret):
-    """The true value of the hidden column, as an index into the known values."""
+    """The true value of the hidden column, as an index into the known values.
+
+    Attributes:
+        values: (n,) indices.
+        is_member: (n,) which of the records were trained on, when some were not: what the victim says
+            about the others it has learned about the population, not from them.
+    """
 
     values: Int[Array, " n"] = field(kw_only=True)
+    is_member: Bool[Array, " n"] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
 class GradientSecret(Secret):
-    """The batch the update was made from."""
+    """The batch the update was made from; with several updates, their batches one after another.
+
+    Attributes:
+        batch: the records.
+        client: (n,) the client each record belongs to, or None when there is one client.
+    """
 
     batch: Records = field(kw_only=True)
+    client: Int[Array, " n"] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

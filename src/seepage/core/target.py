@@ -15,6 +15,7 @@ from seepage.core.victim import (
     LanguageModel,
     Model,
     Update,
+    Updates,
     Victim,
 )
 from seepage.core.vocabulary import Access, closure
@@ -83,8 +84,26 @@ class WhiteBox:
 
     @property
     def layers(self) -> dict[str, Any]:
-        """Submodules by name, for attacks that read the structure (an autoencoder's decoder, say)."""
-        return dict(self._module.named_modules())
+        """Submodules by name, for attacks that read the structure (an autoencoder's decoder, say).
+
+        The network itself is not among them: called from here, its passes would not be counted.
+        """
+        return {name: layer for name, layer in self._module.named_modules() if name}
+
+
+def _possible(victim: Victim) -> frozenset[Access]:
+    """The accesses that such a kind of victim has the methods for, whatever it says it offers."""
+    if isinstance(victim, Update | Updates):
+        return frozenset({Access.UPDATES})
+    can: set[Access] = set()
+    if isinstance(victim, Model):
+        can |= {Access.LABELS, Access.TOP_K, Access.SCORES}
+        can |= {Access.LOGITS} if isinstance(victim, GivesLogits) else set[Access]()
+        can |= {Access.EMBEDDINGS} if isinstance(victim, GivesEmbeddings) else set[Access]()
+        can |= {Access.WEIGHTS} if isinstance(victim, GivesWeights) else set[Access]()
+    if isinstance(victim, LanguageModel):
+        can |= {Access.TEXT, Access.TOKEN_LOGPROBS}
+    return frozenset(can)
 
 
 class Target:
@@ -112,33 +131,39 @@ class Target:
         budget: int | None = None,
         on_charge: Callable[[int], None] | None = None,
     ):
-        opened = closure(access)
         wanted = frozenset(access)
-        if not wanted <= closure(victim.offers):
-            missing = ", ".join(sorted(wanted - closure(victim.offers)))
+        offered = closure(victim.offers) & _possible(victim)
+        if not wanted <= offered:
+            missing = ", ".join(sorted(wanted - offered))
             raise AccessDenied(
                 f"the victim offers {', '.join(sorted(victim.offers))}; "
                 f"an attack that needs {missing} cannot be run on it"
             )
-        self.access = opened & closure(victim.offers)
+        self.access = closure(wanted) & offered
         self.meter = Meter(budget, on_charge)
         self._ask: dict[str, Callable[..., Any]] = {}
         self.spec: InputSpec | None = None
         self.classes: int | None = None
-        if isinstance(victim, Update):
-            self._ask["update"] = lambda: victim
+        self.clients: int | None = None
+        # Lambdas, not bound methods: a bound method carries the victim in its __self__.
+        if isinstance(victim, Updates):
+            self.clients = len(victim)
+            self._ask["update"] = lambda client: victim.clients[client]
+        elif isinstance(victim, Update):
+            self.clients = 1
+            self._ask["update"] = lambda client: (victim,)[client]
         elif isinstance(victim, Model):
             self.spec, self.classes = victim.spec, victim.classes
-            self._ask["predict"] = victim.predict
+            self._ask["predict"] = lambda x: victim.predict(x)
             if isinstance(victim, GivesLogits):
-                self._ask["logits"] = victim.logits
+                self._ask["logits"] = lambda x: victim.logits(x)
             if isinstance(victim, GivesEmbeddings):
-                self._ask["embeddings"] = victim.embeddings
+                self._ask["embeddings"] = lambda x: victim.embeddings(x)
             if isinstance(victim, GivesWeights):
-                self._ask["weights"] = victim.differentiable
+                self._ask["weights"] = lambda: victim.differentiable()
         if isinstance(victim, LanguageModel):
-            self._ask["generate"] = victim.generate
-            self._ask["logprobs"] = victim.logprobs
+            self._ask["generate"] = lambda prompts, length, rng: victim.generate(prompts, length, rng)
+            self._ask["logprobs"] = lambda texts: victim.logprobs(texts)
 
     @property
     def queries(self) -> int:
@@ -223,8 +248,10 @@ class Target:
         self.meter.charge(len(texts), Access.TOKEN_LOGPROBS)
         return ask(texts)
 
-    def update(self) -> Update:
-        """The captured update. Counted as one query."""
+    def update(self, client: int = 0) -> Update:
+        """The update that one of the `clients` sent. Counted as one query."""
         ask = self._open(Access.UPDATES, "update")
+        if self.clients is None or not 0 <= client < self.clients:
+            raise DataError(f"clients are numbered 0 to {(self.clients or 0) - 1}, got {client}")
         self.meter.charge(1, Access.UPDATES)
-        return ask()
+        return ask(client)

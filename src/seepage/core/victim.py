@@ -99,6 +99,24 @@ class Update:
         return frozenset({Access.UPDATES})
 
 
-Victim = Model | LanguageModel | Update
+@dataclass(frozen=True)
+class Updates:
+    """What several clients sent, one update each: a client is then the unit of an interval.
+
+    Attributes:
+        clients: the updates, by client number.
+    """
+
+    clients: tuple[Update, ...]
+
+    def __len__(self) -> int:
+        return len(self.clients)
+
+    @property
+    def offers(self) -> frozenset[Access]:
+        return frozenset({Access.UPDATES})
+
+
+Victim = Model | LanguageModel | Update | Updates
 
 Predictor = Callable[[Array], Array]

@@ -1,0 +1,1 @@
+"""Class inversion: recover what the records of a class look like."""

@@ -1,0 +1,151 @@
+"""MI-Face: gradient descent on pixels, as published in 2015."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from seepage.attacks.inversion.parts import total_variation
+from seepage.core.attack import InversionAttack
+from seepage.core.guess import Reconstruction
+from seepage.core.knowledge import InversionKnowledge, Knowledge
+from seepage.core.target import Target, WhiteBox
+from seepage.core.vocabulary import Access, Modality
+
+Array = np.ndarray
+
+
+class MIFace(InversionAttack):
+    """Gradient descent on the record itself, from a blank one, to raise the wanted class's probability.
+
+    Algorithm 1 of the paper, for all classes in one batch: x <- process(x - rate * grad c(x)) with
+    c(x) = 1 - p_class(x) + tv * TV(x), until `steps` are done, the cost has not fallen below the least
+    of the last `patience` values, or the probability reaches `confidence`; the x of least cost is
+    returned. The paper writes the last rule as "c <= gamma with gamma = .99", which taken literally
+    stops at one percent of confidence; gamma is read as the wanted confidence here.
+
+    `process="denoise-sharpen"` is the paper's post-processing for the autoencoder variant. With a
+    victim that carries its autoencoder (`decode` and `encode` in its network), the search then runs
+    in the space of codes, as published; with any other, pictures are median-filtered and sharpened
+    after each step.
+
+    Three further fields leave the paper: `objective="cross-entropy"` keeps a gradient where the class is
+    still improbable, `optimiser="adam"` adapts the step to each pixel, `start="public-mean"` begins at
+    the mean public record.
+
+    Steps are in unit scale: a value of 1 is the whole range of a pixel or feature.
+    """
+
+    name: ClassVar[str] = "mi-face"
+    title: ClassVar[str] = "MI-Face, pixels by gradient descent"
+    needs: ClassVar[frozenset[Access]] = frozenset({Access.WEIGHTS})
+    cites: ClassVar[tuple[str, ...]] = (
+        "Fredrikson, Jha, Ristenpart 2015, Model Inversion Attacks that Exploit Confidence Information "
+        "and Basic Countermeasures, CCS, section 5",
+        "Rudin, Osher, Fatemi 1992, Nonlinear total variation based noise removal algorithms (the tv option)",
+    )
+    modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
+
+    steps: int = Field(default=5000, ge=1, description="alpha: most gradient steps")
+    patience: int = Field(default=100, ge=1, description="beta: steps without improvement before stopping")
+    confidence: float = Field(default=0.99, gt=0, le=1, description="gamma: stop when the class is this probable")
+    rate: float = Field(default=0.1, gt=0, description="lambda: length of a step, per unit of gradient")
+    tv: float = Field(default=0.0, ge=0, description="weight of the total variation, per pixel (images only)")
+    process: Literal["none", "denoise-sharpen"] = Field(default="none", description="applied after each step")
+    objective: Literal["probability", "cross-entropy"] = Field(default="probability", description="1 - p, or -log p")
+    optimiser: Literal["gradient", "adam"] = Field(default="gradient", description="how a step is taken")
+    start: Literal["blank", "public-mean"] = Field(default="blank", description="where the search begins")
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        if self.start == "public-mean" and knowledge.public is None:
+            return "it starts at the mean public record, and no public records were given"
+        return super().obstacle(knowledge, budget)
+
+    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
+        return self.steps * len(knowledge.classes)
+
+    def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
+        net = target.weights()
+        classes = torch.from_numpy(knowledge.classes)
+        spec = knowledge.spec
+        low = torch.from_numpy(np.asarray(spec.bounds.low))
+        width = torch.from_numpy(np.asarray(spec.bounds.high - spec.bounds.low))
+        coder = _coder(net, spec.modality) if self.process == "denoise-sharpen" else None
+        image = spec.modality is Modality.IMAGE
+        pixels = spec.size
+
+        def picture(code: torch.Tensor) -> torch.Tensor:
+            return code if coder is None else coder.decode(code)
+
+        blank = torch.zeros(len(classes), *spec.shape)
+        if self.start == "public-mean" and knowledge.public is not None:
+            blank = blank + torch.from_numpy(spec.bounds.to_unit(knowledge.public.x).mean(axis=0))
+        code = blank if coder is None else coder.encode(blank).detach()
+        first, second = torch.zeros_like(code), torch.zeros_like(code)
+        best, least = picture(code).detach().clone(), torch.full((len(classes),), torch.inf)
+        since = torch.zeros(len(classes), dtype=torch.long)
+        probability = torch.zeros(len(classes))
+        live = torch.arange(len(classes))
+        taken = torch.zeros(len(classes), dtype=torch.long)
+        for step in range(1, self.steps + 1):
+            if target.remaining is not None and target.remaining < len(live):
+                break
+            now = code[live].clone().requires_grad_(True)
+            shown = picture(now)
+            p = net(shown * width + low).softmax(dim=1).gather(1, classes[live, None])[:, 0]
+            cost = 1 - p if self.objective == "probability" else -torch.log(p.clamp_min(1e-30))
+            if image and self.tv > 0:
+                cost = cost + self.tv * total_variation(shown) / pixels
+            (slope,) = torch.autograd.grad(cost.sum(), now)
+            cost, p, shown = cost.detach(), p.detach(), shown.detach()
+            better = cost < least[live]
+            rows = live[better]
+            best[rows], least[rows], probability[rows] = shown[better], cost[better], p[better]
+            since[live] += 1
+            since[rows] = 0
+            taken[live] += 1
+            if self.optimiser == "adam":
+                first[live] = 0.9 * first[live] + 0.1 * slope
+                second[live] = 0.999 * second[live] + 0.001 * slope**2
+                slope = first[live] / (1 - 0.9**step) / (torch.sqrt(second[live] / (1 - 0.999**step)) + 1e-8)
+            stepped = (now - self.rate * slope).detach().clamp(0, 1)
+            if self.process == "denoise-sharpen" and coder is None and image:
+                stepped = _denoise_sharpen(stepped)
+            elif coder is not None:
+                # The published step: out of the code, denoise and sharpen the picture, back into the code.
+                stepped = coder.encode(_denoise_sharpen(coder.decode(stepped)) if image else coder.decode(stepped))
+            code[live] = stepped.detach()
+            live = live[(since[live] < self.patience) & (p < self.confidence)]
+            if not len(live):
+                break
+        found = (best.clamp(0, 1) * width + low).numpy()
+        notes = (f"steps taken: {int(taken.min())} to {int(taken.max())}, mean {float(taken.float().mean()):.0f}",)
+        return Reconstruction(found, knowledge.classes, probability.numpy(), notes=notes)
+
+
+class _Coder:
+    """An autoencoder found inside the victim's network, in unit scale."""
+
+    def __init__(self, encode: torch.nn.Module, decode: torch.nn.Module):
+        self.encode = encode
+        self.decode = decode
+
+
+def _coder(net: WhiteBox, modality: Modality) -> "_Coder | None":
+    """The victim's own autoencoder, when its network carries one; None otherwise."""
+    for layer in net.layers.values():
+        encode, decode = getattr(layer, "encode", None), getattr(layer, "decode", None)
+        if callable(encode) and callable(decode):
+            return _Coder(encode, decode)  # pyright: ignore[reportArgumentType]
+    return None
+
+
+def _denoise_sharpen(x: torch.Tensor) -> torch.Tensor:
+    """A 3 x 3 median filter, then unsharp masking by half: pictures (n, c, h, w) in [0, 1]."""
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    around = padded.unfold(2, 3, 1).unfold(3, 3, 1).reshape(*x.shape, 9)
+    calm = around.median(dim=-1).values
+    padded = torch.nn.functional.pad(calm, (1, 1, 1, 1), mode="replicate")
+    blurred = torch.nn.functional.avg_pool2d(padded, 3, stride=1)
+    return (calm + 0.5 * (calm - blurred)).clamp(0, 1)

@@ -1,0 +1,263 @@
+"""`seepage.audit`: the product. The command line calls `audit_file`, which is the same on an audit file."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seepage import __version__
+from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, make_attack, make_defense, read
+from seepage.audit.plan import Arm, Wanted, everything
+from seepage.audit.run import execute
+from seepage.audit.setting import Setting, checked, data_facts, from_config
+from seepage.audit.training import Trainer
+from seepage.cases.world import World
+from seepage.core.attack import Attack
+from seepage.core.defense import Defense
+from seepage.core.errors import ConfigError, did_you_mean
+from seepage.core.progress import Listener
+from seepage.core.record import AuditRecord
+from seepage.core.secrets import Judge
+from seepage.core.spec import InputSpec
+from seepage.core.vocabulary import Access, Leak, allows
+from seepage.data import as_splits
+from seepage.targets import infer_spec, wrap
+
+Named = str | Mapping[str, Any]
+
+
+def setting_of_file(
+    file: Path | str,
+    settings: Sequence[str] = (),
+    *,
+    out: Path | None = None,
+    trust_pickle: bool = False,
+) -> tuple[Setting, AuditConfig]:
+    """The setting of an audit file. Import paths in it may name modules beside the file or in the working folder.
+
+    Raises:
+        SeepageError: for what cannot be used.
+    """
+    path = Path(file)
+    config, content = read(path, settings)
+    base = path.resolve().parent
+    for place in (str(Path.cwd()), str(base)):
+        if place not in sys.path:
+            sys.path.append(place)
+    setting = from_config(
+        config,
+        content,
+        base=base,
+        out=out,
+        trust_pickle=trust_pickle,
+        text=path.read_text(encoding="utf-8"),
+        index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+    )
+    return setting, config
+
+
+def audit_file(
+    file: Path | str,
+    settings: Sequence[str] = (),
+    *,
+    out: Path | None = None,
+    trust_pickle: bool = False,
+    fresh: bool = False,
+    progress: Listener | None = None,
+) -> tuple[AuditRecord, AuditConfig]:
+    """Carry out the audit that a TOML file describes.
+
+    Args:
+        file: the audit file.
+        settings: changes to it, as "a.b=c".
+        out: folder of the runs, instead of the file's.
+        trust_pickle: whether pickled models may be loaded; a pickle runs code.
+        fresh: take up no unfinished run and use no earlier finding.
+        progress: called with progress.
+
+    Returns:
+        The record, and the configuration it came from.
+
+    Raises:
+        SeepageError: for what cannot be used. An attack that fails is a finding, not an error.
+    """
+    setting, config = setting_of_file(file, settings, out=out, trust_pickle=trust_pickle)
+    return execute(setting, progress, fresh), config
+
+
+def audit(
+    model: Any,
+    *,
+    members: Any,
+    nonmembers: Any = None,
+    public: Any = None,
+    recipe: Callable[..., Any] | str | None = None,
+    attacks: str | Sequence[Attack | Named] = "auto",
+    defenses: Sequence[Defense | Named] = (),
+    access: Access | str = "scores",
+    budget: int | None = None,
+    seed: int = 0,
+    out: Path | str = "runs",
+    progress: Listener | None = None,
+    judge: Judge | None = None,
+    input: InputSpec | None = None,
+    target: str | None = None,
+    gate: Mapping[str, float] | None = None,
+    tolerance: float = 0.10,
+    title: str = "",
+    trust_pickle: bool = False,
+    fresh: bool = False,
+    **options: Any,
+) -> AuditRecord:
+    """Measure what a model gives away about the records it was trained on.
+
+    Args:
+        model: a victim, or anything `seepage.targets.wrap` knows: a torch module, a scikit-learn
+            estimator, the path of a model file, a URL, a function from records to scores.
+        members: what it was trained on: `(x, y)` arrays or tensors, a DataFrame, a torch Dataset, a
+            folder of images, a CSV, Parquet or `.npz` file, a Hugging Face dataset on disk.
+        nonmembers: records of the same kind and classes that it was not trained on. Needed for
+            membership, and to train the judge of inversion.
+        public: what the adversary may own: other people's records, with or without classes.
+        recipe: how the model was trained, `(x, y, seed) -> model`, or the name of a built-in recipe;
+            the null twin is trained with it. Without one, that control is named as missing.
+        attacks: "auto" for all that access, modality and knowledge allow; or names, `{"name": ...,
+            parameter: value}` tables, or attacks.
+        defenses: each is one more arm: the victim behind it, attacked by an adversary who knows it.
+        access: what the adversary is granted: "labels", "top_k", "scores", "logits", "weights".
+        budget: the greatest number of queries an attack may ask, or None.
+        seed: decides every draw; the same seed gives the same record.
+        out: folder in which the run gets a folder of its own.
+        progress: called with `seepage.core.progress.Progress`.
+        judge: who recognises reconstructions, when there is one at hand that is independent of the model.
+        input: shape, value range and preprocessing of one input; read off the records when not given.
+        target: for tables, the column that holds the class.
+        gate: leak -> leakage whose upper bound must not be exceeded.
+        tolerance: upper bound of leakage below which "no leak found" is said.
+        title: of the report.
+        trust_pickle: whether pickled models may be loaded; a pickle runs code.
+        fresh: take up no unfinished run and use no earlier finding.
+        options: further arguments of the adapter (`classes=`, `outputs=`, `headers=`, ...).
+
+    Returns:
+        The record; it lies in `record.folder`, where `seepage.report.write_reports` puts the report.
+
+    Raises:
+        SeepageError: for what cannot be used. An attack that fails is a finding, not an error.
+    """
+    try:
+        granted = Access(access)
+    except ValueError as error:
+        raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
+    splits = as_splits(members, nonmembers, public, spec=input, target=target)
+    spec = input or infer_spec(splits)
+    splits = checked(splits, spec, "refuse")
+    victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
+    if not allows(victim.offers, [granted]):
+        raise ConfigError(
+            f"access '{granted}' was granted, but this victim offers {', '.join(sorted(victim.offers))}: "
+            "grant one of these"
+        )
+    trainer = _trainer(recipe)
+    kept = Path(out) / "models"
+    world = World(
+        open_victim=lambda: victim,
+        spec=spec,
+        members=splits.members,
+        nonmembers=splits.nonmembers,
+        public=splits.public,
+        recipe=None if trainer is None else trainer.recipe(spec, splits.members, kept),
+        own_judge=judge,
+        seed=seed,
+    )
+    fingerprint = getattr(victim, "fingerprint", None)
+    known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
+    wanted = _attacks(attacks)
+    arms = [Arm(), *(Arm(_defense(defense)) for defense in defenses)]
+    written: dict[str, Any] = {
+        "model": type(model).__name__ if not isinstance(model, str | Path) else str(model),
+        "access": str(granted),
+        "budget": budget,
+        "seed": seed,
+        "attack": [{"name": w.attack.name, **w.attack.model_dump(mode="json")} for w in wanted],
+        "defense": [{"name": a.name, **a.params} for arm in arms for a in arm.applied],
+        "gate": dict(gate or {}),
+        "verdict": {"tolerance": tolerance},
+    }
+    setting = Setting(
+        title=title or f"Audit of {written['model']}",
+        seed=seed,
+        access=granted,
+        budget=budget,
+        wanted=wanted,
+        arms=arms,
+        gates=_gates(gate or {}),
+        tolerance=tolerance,
+        out=Path(out),
+        processes=1,
+        world=world,
+        offers=lambda: victim.offers,
+        identity={
+            "seepage": __version__.rsplit(".", 1)[0],
+            "members": splits.members.digest(),
+            "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
+            "public": None if splits.public is None else splits.public.digest(),
+            "spec": repr(spec),
+            "victim": fingerprint,
+            "recipe": None if trainer is None else trainer.identity,
+            "judge": "auto" if judge is None else "own",
+        },
+        victim_facts={"name": written["model"], "kind": type(victim).__name__},
+        data_facts=data_facts(splits),
+        as_written=written,
+        as_resolved=written,
+        reusable=known,
+        resumable=known,
+        index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+    )
+    return execute(setting, progress, fresh)
+
+
+def _trainer(recipe: Callable[..., Any] | str | None) -> Trainer | None:
+    if recipe is None:
+        return None
+    if isinstance(recipe, str):
+        return Trainer.named(recipe, {})
+    if not callable(recipe):
+        raise ConfigError(f"recipe: a function (x, y, seed) -> model was wanted, got a {type(recipe).__name__}")
+    return Trainer.of(recipe)
+
+
+def _attacks(attacks: str | Sequence[Attack | Named]) -> list[Wanted]:
+    if isinstance(attacks, str):
+        if attacks == "auto":
+            return everything()
+        attacks = [attacks]
+    found: list[Wanted] = []
+    for one in attacks:
+        if isinstance(one, Attack):
+            found.append(Wanted(one))
+        elif one == "auto":
+            found.extend(everything())
+        else:
+            table = AttackTable.model_validate({"name": one} if isinstance(one, str) else dict(one))
+            found.append(Wanted(make_attack(table), table.label, table.budget))
+    return found
+
+
+def _defense(defense: Defense | Named) -> Defense:
+    if isinstance(defense, Defense):
+        return defense
+    return make_defense(DefenseTable.model_validate({"name": defense} if isinstance(defense, str) else dict(defense)))
+
+
+def _gates(gates: Mapping[str, float]) -> dict[Leak, float]:
+    found: dict[Leak, float] = {}
+    for name, threshold in gates.items():
+        if name not in set(Leak):
+            raise ConfigError(f"gate: unknown leak '{name}': {did_you_mean(name, list(Leak))}")
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"gate: a threshold lies between 0 and 1, got {name} = {threshold}")
+        found[Leak(name)] = threshold
+    return found

@@ -1,0 +1,51 @@
+"""What an audit could not see, in words: beside every verdict, so that silence is not taken for safety."""
+
+from collections.abc import Mapping
+
+from seepage.audit.plan import Plan
+from seepage.audit.setting import Setting
+from seepage.core.record import Verdict
+from seepage.core.vocabulary import Leak
+
+_UNTRIED = {
+    Leak.INVERSION: "class inversion: recovering what the records of a class look like",
+    Leak.GRADIENT: "gradient inversion: recovering records from updates sent in federated learning",
+    Leak.MEMBERSHIP: "membership: telling records that were trained on from others",
+    Leak.ATTRIBUTE: "attribute inference: recovering a hidden column of a known record",
+    Leak.EXTRACTION: "extraction: making a language model recite its training text",
+    Leak.STEALING: "stealing: copying the victim from its answers",
+}
+
+
+def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> list[str]:
+    """Sentences on what was not tried and how small an effect would have gone unseen."""
+    said: list[str] = []
+    untried = [text for leak, text in _UNTRIED.items() if leak not in verdicts]
+    if untried:
+        said.append("Not tried: " + "; ".join(untried) + ".")
+    budgets = sorted({cell.budget for cell in plan.cells if cell.budget is not None})
+    asked = f" within {', '.join(f'{b:,}' for b in budgets)} queries an attack" if budgets else ""
+    said.append(
+        f"The adversary was granted {setting.access}{asked}. More access, more queries or a better prior "
+        "may recover more; an attack that failed proves nothing about the next one."
+    )
+    for leak, found in verdicts.items():
+        if found.smallest_effect is not None:
+            said.append(
+                f"The smallest {leak} leakage that this audit would have noticed four times in five is "
+                f"{found.smallest_effect:.2f}; anything smaller could have gone unseen."
+            )
+        if found.uncontrolled:
+            said.append(
+                f"The {leak} findings lack a control ({', '.join(found.uncontrolled)}): "
+                "part of what was recovered may be had without the model."
+            )
+    world = setting.world
+    classes = len(world.members.class_names)
+    said.append(
+        f"Intervals are over the {classes} classes and {len(world.members)} members given, for one trained victim: "
+        "another training run of the same recipe may leak more or less."
+    )
+    if any(not cell.arm.aware for cell in plan.cells):
+        said.append("One adversary was told nothing of the defense before it: such figures flatter the defense.")
+    return said

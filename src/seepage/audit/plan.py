@@ -1,0 +1,187 @@
+"""What an audit will run: every attack on every arm that allows it, and what is left out and why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seepage.audit.leaks import LEAKS
+from seepage.cases.world import World
+from seepage.core.attack import Attack
+from seepage.core.defense import Defense, OutputDefense
+from seepage.core.errors import ConfigError
+from seepage.core.record import Applied, LeftOut
+from seepage.core.registry import ATTACKS, attack_class
+from seepage.core.vocabulary import Access, Leak, allows, closure
+from seepage.store.files import digest
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One attack asked for: by the user, or by "auto"."""
+
+    attack: Attack
+    label: str = ""
+    budget: int | None = None
+    auto: bool = False
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The victim as it is (`defense` None) or behind a defense."""
+
+    defense: Defense | None = None
+    aware: bool = True
+
+    @property
+    def applied(self) -> list[Applied]:
+        if self.defense is None:
+            return []
+        return [Applied(name=self.defense.name, params=self.defense.model_dump(mode="json"))]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack on one arm: what a finding comes from.
+
+    Attributes:
+        id: readable and unique within the run; names the finding's files.
+        key: hash of everything that decides the result.
+        cost: queries it will ask at the most, the null twin's included.
+    """
+
+    id: str
+    key: str
+    attack: Attack
+    title: str
+    arm: Arm
+    budget: int | None
+    cost: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of an audit, and what was left out."""
+
+    key: str
+    cells: tuple[Cell, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def everything() -> list[Wanted]:
+    """Every attack in the catalogue with its plain defaults: what "auto" chooses from."""
+    return [Wanted(attack_class(name)(), auto=True) for name in ATTACKS]
+
+
+def describe(attack: Attack, label: str) -> str:
+    """What a report calls this attack: its title, and the parameters that are not the default."""
+    if label:
+        return label
+    plain = type(attack)().model_dump(mode="json")
+    changed = {k: v for k, v in attack.model_dump(mode="json").items() if plain[k] != v}
+    told = ", ".join(f"{k}={v}" for k, v in changed.items())
+    return f"{attack.title} ({told})" if told else attack.title
+
+
+def make_plan(
+    world: World,
+    wanted: Sequence[Wanted],
+    arms: Sequence[Arm],
+    *,
+    access: Access,
+    offers: frozenset[Access],
+    budget: int | None,
+    identity: Mapping[str, Any],
+    seed: int,
+) -> Plan:
+    """The cells that can be played.
+
+    An attack named by the user that cannot run on the bare victim is an error; one that "auto" chose,
+    or that a defense stands in the way of, is left out with the reason.
+
+    Args:
+        world: the records and what is known of the victim.
+        wanted: the attacks asked for.
+        arms: the bare victim first, then one arm a defense.
+        access: what the adversary is granted.
+        offers: what the victim can give.
+        budget: queries an attack may ask, unless it has a budget of its own.
+        identity: what the result depends on besides attack and arm (victim, data, recipe, judge).
+        seed: of the audit.
+
+    Raises:
+        ConfigError: when an attack named by the user cannot run, or nothing is left to run.
+    """
+    cells: list[Cell] = []
+    left_out: list[LeftOut] = []
+    ids: dict[str, int] = {}
+    obstacles = {leak: rules.obstacle(world) for leak, rules in LEAKS.items()}
+    for arm in arms:
+        granted = closure([access]) & closure(offers)
+        if isinstance(arm.defense, OutputDefense):
+            granted &= closure(arm.defense.leaves)
+        for want in wanted:
+            attack, limit = want.attack, want.budget or budget
+            reason = _obstacle(attack, granted, world, obstacles, limit)
+            if reason is not None:
+                if not want.auto and arm.defense is None:
+                    raise ConfigError(f"the attack '{attack.name}' cannot run here: {reason}")
+                left_out.append(LeftOut(attack=attack.name, leak=attack.leak, reason=reason, defenses=arm.applied))
+                continue
+            base = "-".join([str(attack.leak), attack.name, *([arm.defense.name] if arm.defense else [])])
+            ids[base] = ids.get(base, 0) + 1
+            name = base if ids[base] == 1 else f"{base}-{ids[base]}"
+            decides = {
+                "attack": attack.name,
+                "version": attack.version,
+                "params": attack.model_dump(mode="json"),
+                "defenses": [
+                    {
+                        "name": arm.defense.name,
+                        "version": arm.defense.version,
+                        "aware": arm.aware,
+                        **arm.defense.model_dump(mode="json"),
+                    }
+                ]
+                if arm.defense
+                else [],
+                "access": access,
+                "budget": limit,
+                "seed": seed,
+                **identity,
+            }
+            asked = attack.cost(LEAKS[attack.leak].knowledge(world), limit)
+            asked = asked if limit is None else min(asked, limit)
+            cells.append(
+                Cell(
+                    id=name,
+                    key=digest(decides),
+                    attack=attack,
+                    title=describe(attack, want.label),
+                    arm=arm,
+                    budget=limit,
+                    cost=asked * (1 if world.twin_missing is not None else 2),
+                )
+            )
+    if not cells:
+        why = "; ".join(f"{left.attack}: {left.reason}" for left in left_out) or "no attack was asked for"
+        raise ConfigError(f"nothing can be run: {why}")
+    return Plan(digest([cell.key for cell in cells]), tuple(cells), tuple(left_out))
+
+
+def _obstacle(
+    attack: Attack,
+    granted: frozenset[Access],
+    world: World,
+    obstacles: Mapping[Leak, str | None],
+    budget: int | None,
+) -> str | None:
+    if attack.leak not in obstacles:
+        return f"the leak '{attack.leak}' cannot be audited yet"
+    if not allows(granted, attack.needs):
+        needs, has = ", ".join(sorted(attack.needs)), ", ".join(sorted(granted)) or "nothing"
+        return f"it needs {needs}; the adversary has {has}"
+    if world.spec.modality not in attack.modalities:
+        return f"it works on {', '.join(sorted(attack.modalities))}, not on {world.spec.modality}"
+    if obstacles[attack.leak] is not None:
+        return obstacles[attack.leak]
+    return attack.obstacle(LEAKS[attack.leak].knowledge(world), budget)

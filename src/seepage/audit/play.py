@@ -1,0 +1,178 @@
+"""One cell played: case, target, guess, scores, finding. Runs in this process or in a worker."""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seepage.audit.leaks import LEAKS
+from seepage.audit.plan import Arm, Cell
+from seepage.cases.world import World
+from seepage.core.attack import Attack
+from seepage.core.case import Case
+from seepage.core.errors import SeepageError
+from seepage.core.guess import Guess
+from seepage.core.knowledge import Knowledge
+from seepage.core.record import Artifact, Failure, Finding
+from seepage.core.scorer import Controls, Scored
+from seepage.core.seeds import stream
+from seepage.core.target import Target
+from seepage.core.victim import Victim
+from seepage.core.vocabulary import Leak
+from seepage.store.files import canonical
+
+log = logging.getLogger(__name__)
+Arrays = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What playing a cell gave: the finding, the arrays it names, and for a failure its traceback."""
+
+    finding: Finding
+    arrays: Arrays
+    traceback: str | None = None
+
+
+class Stage:
+    """Plays cells in one world; cases and defended cases are built once and kept."""
+
+    def __init__(self, world: World, seed: int):
+        self._world = world
+        self._seed = seed
+        self._cases: dict[tuple[Leak, str], Case] = {}
+
+    def case(self, leak: Leak, arm: Arm) -> Case:
+        """The case of a leak on an arm."""
+        bare = (leak, "")
+        if bare not in self._cases:
+            self._cases[bare] = LEAKS[leak].build(self._world)
+        if arm.defense is None:
+            return self._cases[bare]
+        place = (leak, canonical([a.model_dump() for a in arm.applied]) + str(arm.aware))
+        if place not in self._cases:
+            self._cases[place] = self._cases[bare].defended(arm.defense, arm.aware)
+        return self._cases[place]
+
+    def play(self, cell: Cell, moved: Callable[[int], None] | None = None) -> Played:
+        """Play one cell. Whatever goes wrong in the attack becomes a failed finding."""
+        begun = time.monotonic()
+        attack = cell.attack
+        asked = _Asked()
+        try:
+            case = self.case(attack.leak, cell.arm)
+            scored, guess = self._attack(case, cell, asked, moved)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except Exception as error:  # noqa: BLE001 - an attack may fail in any way; each one is a finding
+            log.warning("%s failed: %s", cell.id, error)
+            shown = str(error) if isinstance(error, SeepageError) else f"{type(error).__name__}: {error}"
+            finding = _finding(
+                cell,
+                self._seed,
+                asked,
+                time.monotonic() - begun,
+                status="failed",
+                error=Failure(type=type(error).__name__, message=shown),
+            )
+            return Played(finding, {}, traceback.format_exc())
+        arrays, artifacts = _arrays(cell.id, scored, guess)
+        finding = _finding(
+            cell,
+            self._seed,
+            asked,
+            time.monotonic() - begun,
+            headline=scored.headline,
+            scores=dict(scored.scores),
+            exposed=list(scored.exposed),
+            artifacts=artifacts,
+            facts={**case.facts, **scored.facts},
+            notes=[*guess.notes, *scored.notes],
+            case=case.name,
+            adversary=case.adversary,
+        )
+        return Played(finding, arrays)
+
+    def _attack(
+        self, case: Case, cell: Cell, asked: "_Asked", moved: Callable[[int], None] | None
+    ) -> tuple[Scored, Guess]:
+        attack = cell.attack
+
+        def run(victim: Victim, knowledge: Knowledge, before: int) -> tuple[Guess, Target]:
+            def on_charge(spent: int) -> None:
+                if moved is not None:
+                    moved(before + spent)
+
+            target = Target(victim, attack.needs, cell.budget, on_charge)
+            asked.target = target
+            # The stream is named by what the attack is, not by its place: order and workers change nothing.
+            rng = stream(self._seed, "attack", attack.leak, attack.name, attack.model_dump_json())
+            return attack.run(target, knowledge, rng), target
+
+        guess, target = run(case.victim, case.knowledge, 0)
+        asked.own, asked.by_access = target.queries, {str(k): v for k, v in target.meter.by_access.items()}
+        null_guess, missing = None, dict(case.missing)
+        if case.null is not None:
+            null_guess, null_target = run(case.null, case.null_knowledge or case.knowledge, asked.own)
+            asked.control = null_target.queries
+        controls = Controls(no_model=case.baselines, null_model=null_guess, missing=missing)
+        return LEAKS[attack.leak].score(guess, case.secret, controls), guess
+
+
+@dataclass
+class _Asked:
+    own: int = 0
+    control: int = 0
+    target: Target | None = None
+
+    def __post_init__(self) -> None:
+        self.by_access: dict[str, int] = {}
+
+
+def _finding(cell: Cell, seed: int, asked: _Asked, seconds: float, **told: Any) -> Finding:
+    attack: Attack = cell.attack
+    queries = asked.own or (asked.target.queries if asked.target is not None else 0)
+    known: dict[str, Any] = {
+        "id": cell.id,
+        "key": cell.key,
+        "leak": attack.leak,
+        "attack": attack.name,
+        "title": cell.title,
+        "version": attack.version,
+        "cites": list(attack.cites),
+        "params": attack.model_dump(mode="json"),
+        "needs": sorted(attack.needs),
+        "access": sorted(asked.target.access) if asked.target is not None else [],
+        "budget": cell.budget,
+        "queries": queries,
+        "queries_by_access": asked.by_access,
+        "control_queries": asked.control,
+        "seconds": round(seconds, 3),
+        "seed": seed,
+        "case": str(attack.leak),
+        "victim": "victim",
+        "defenses": cell.arm.applied,
+        "adversary": "adaptive" if cell.arm.aware else "unaware",
+        "status": "done",
+    }
+    return Finding.model_validate({**known, **told})
+
+
+def _arrays(name: str, scored: Scored, guess: Guess) -> tuple[Arrays, list[Artifact]]:
+    arrays: Arrays = {}
+    artifacts: list[Artifact] = []
+    if scored.gallery:
+        arrays[name] = dict(scored.gallery)
+        artifacts.append(Artifact(kind="gallery", path=f"arrays/{name}.npz", private=True, keys=sorted(scored.gallery)))
+    curves: Mapping[str, np.ndarray] = {
+        **scored.curves,
+        **{f"trace_{key}": np.asarray(value) for key, value in guess.trace.items()},
+    }
+    if curves:
+        arrays[f"{name}.curves"] = dict(curves)
+        artifacts.append(Artifact(kind="curves", path=f"arrays/{name}.curves.npz", private=False, keys=sorted(curves)))
+    return arrays, artifacts

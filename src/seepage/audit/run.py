@@ -1,0 +1,223 @@
+"""An audit carried out: cells that are not in the store yet are played, the record is written last."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from seepage import __version__
+from seepage.audit.limits import limits
+from seepage.audit.plan import Plan
+from seepage.audit.setting import Setting
+from seepage.audit.tracker import Tracker
+from seepage.audit.workers import Desk, Pool, one_thread
+from seepage.core.errors import StoreError
+from seepage.core.progress import Listener
+from seepage.core.record import AuditRecord, Config, Finding, Run, Tool
+from seepage.core.vocabulary import Access, Leak
+from seepage.scoring.verdicts import gate, verdict
+from seepage.store.files import RunFolder, parse_finding, write_bytes, write_json
+from seepage.store.index import Index
+
+log = logging.getLogger(__name__)
+
+# What training and judging cost, in the unit of the tracker (queries), before anything was measured.
+PREPARING = {"victim": 30_000, "twin": 30_000, "checks": 10_000, "facts": 10_000}
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "pydantic", "pandas")
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for the record."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "cpus": str(os.cpu_count())}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def execute(setting: Setting, listener: Listener | None = None, fresh: bool = False) -> AuditRecord:
+    """Carry out an audit, taking up an unfinished run of the same configuration.
+
+    Args:
+        setting: the checked configuration with its records.
+        listener: called with progress.
+        fresh: start anew: no unfinished run is taken up, no finding of an earlier run used.
+
+    Raises:
+        SeepageError: bad input, an unusable victim, a folder that cannot be written to. An attack
+            that fails does not raise: its finding says so.
+    """
+    begun = time.monotonic()
+    plan = setting.plan()
+    folder = None if fresh or not setting.resumable else RunFolder.unfinished(setting.out, plan.key)
+    folder = folder or RunFolder.create(setting.out, plan.key)
+    with folder.locked():
+        if setting.text is not None:
+            write_bytes(folder.path / "audit.toml", setting.text.encode())
+        write_json(folder.path / "plan.json", _plan_file(setting, plan))
+        folder.log("started", version=__version__)
+        started = datetime.now(UTC)
+        cached = _adopt(setting, plan, folder, fresh)
+        processes = _play(setting, plan, folder, listener)
+        record = _record(setting, plan, folder, started, time.monotonic() - begun, processes, len(cached))
+        folder.write_record(record)
+        folder.log("finished")
+    try:
+        with Index(setting.out, setting.index_url) as index:
+            index.add(record, str(folder.path), reusable=setting.reusable)
+    except StoreError as error:
+        # The files are the truth; an index that cannot be written costs convenience only.
+        log.warning("%s", error)
+    return record.in_folder(str(folder.path))
+
+
+def _plan_file(setting: Setting, plan: Plan) -> dict[str, object]:
+    return {
+        "key": plan.key,
+        "config": setting.as_resolved,
+        "cells": [
+            {
+                "id": cell.id,
+                "key": cell.key,
+                "attack": cell.attack.name,
+                "params": cell.attack.model_dump(mode="json"),
+                "defenses": [a.model_dump(mode="json") for a in cell.arm.applied],
+                "budget": cell.budget,
+                "cost": cell.cost,
+            }
+            for cell in plan.cells
+        ],
+        "left_out": [left.model_dump(mode="json") for left in plan.left_out],
+    }
+
+
+def _adopt(setting: Setting, plan: Plan, folder: RunFolder, fresh: bool) -> set[str]:
+    """Copy findings of earlier runs that this run would only repeat."""
+    adopted: set[str] = set()
+    if fresh or not setting.reusable:
+        return adopted
+    with Index(setting.out, setting.index_url) as index:
+        for cell in plan.cells:
+            if folder.read_finding(cell.id, cell.key) is not None:
+                continue
+            known = index.known(cell.key)
+            if known is None:
+                continue
+            source = RunFolder(setting.out / known.run)
+            finding = parse_finding(source.finding_path(known.id))
+            if finding.key == cell.key and finding.id == cell.id:
+                folder.adopt(finding, source)
+                folder.log("adopted", cell=cell.id, run=known.run)
+                adopted.add(cell.id)
+    return adopted
+
+
+def _paces(setting: Setting, plan: Plan) -> dict[str, float | None]:
+    if not (setting.out / "index.sqlite").is_file() and setting.index_url is None:
+        return {}
+    with Index(setting.out, setting.index_url) as index:
+        return {cell.id: index.pace(cell.attack.name) for cell in plan.cells}
+
+
+def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | None) -> int:
+    """Do every task whose result is not in the folder yet; returns how many processes were used."""
+    there = {cell.id for cell in plan.cells if folder.read_finding(cell.id, cell.key) is not None}
+    cells = sorted((cell for cell in plan.cells if cell.id not in there), key=lambda cell: -cell.cost)
+    preparing = [name for name in ("victim", "twin") if cells and setting.trains(name)]
+    if not (folder.path / "checks.json").is_file():
+        preparing.append("checks")
+    playing = [cell.id for cell in cells]
+    if not (folder.path / "facts.json").is_file():
+        playing.append("facts")
+    weights = {cell.id: cell.cost for cell in plan.cells}
+    weights |= {name: PREPARING[name] for name in (*preparing, *playing) if name in PREPARING}
+    processes = setting.processes or min(os.cpu_count() or 1, max(len(playing), 1))
+    if setting.respawn is None:
+        processes = 1
+    heavy = {cell.id for cell in plan.cells if Access.WEIGHTS in cell.attack.needs}
+    tracker = Tracker(weights, heavy, _paces(setting, plan), processes, listener)
+    for name in there:
+        tracker.ended(name, "cached")
+
+    def ended(task: str, state: str) -> None:
+        folder.log("done" if state == "done" else "failed_task", task=task)
+        message = ""
+        if state == "failed":
+            finding = parse_finding(folder.finding_path(task))
+            message = finding.error.message if finding.error is not None else ""
+        tracker.ended(task, state, message)
+
+    if processes == 1 or not cells:
+        _in_this_process(Desk.open(setting, plan, folder), [*preparing, *playing], tracker, ended)
+    else:
+        with Pool(setting, folder, processes) as pool:
+            pool.do(preparing, tracker.started, tracker.moved, ended)
+            pool.do(playing, tracker.started, tracker.moved, ended)
+    return processes
+
+
+def _in_this_process(desk: Desk, tasks: list[str], tracker: Tracker, ended: Callable[[str, str], None]) -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    one_thread()
+    try:
+        for task in tasks:
+            tracker.started(task)
+            ended(task, desk.do(task, lambda spent, task=task: tracker.moved(task, spent)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _record(
+    setting: Setting,
+    plan: Plan,
+    folder: RunFolder,
+    started: datetime,
+    seconds: float,
+    processes: int,
+    cached: int,
+) -> AuditRecord:
+    checks = setting.read_checks(folder)
+    facts = setting.read_facts(folder)
+    confounded = next((c.message for c in checks if c.name == "blind baseline" and not c.passed), None)
+    findings: list[Finding] = []
+    for cell in plan.cells:
+        finding = folder.read_finding(cell.id, cell.key)
+        if finding is None:
+            raise StoreError(f"the finding of '{cell.id}' is gone from {folder.path}: run the same command again")
+        if finding.leak is Leak.MEMBERSHIP and confounded is not None:
+            finding = finding.model_copy(update={"confounded": confounded})
+        findings.append(finding)
+    leaks = sorted({finding.leak for finding in findings} | set(setting.gates))
+    by_leak = {leak: [f for f in findings if f.leak is leak] for leak in leaks}
+    verdicts = {leak: verdict(by_leak[leak], setting.tolerance) for leak in leaks}
+    return AuditRecord(
+        tool=Tool(version=__version__),
+        title=setting.title,
+        run=Run(
+            id=folder.id,
+            started=started.isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(seconds, 2),
+            processes=processes,
+            resumed=max(folder.events("started") - 1, 0),
+            cached=cached,
+        ),
+        environment=environment(),
+        config=Config(as_written=setting.as_written, as_resolved=setting.as_resolved),
+        victim=facts["victim"],
+        data=facts["data"],
+        judge=facts["judge"],
+        checks=checks,
+        findings=findings,
+        left_out=list(plan.left_out),
+        verdicts=verdicts,
+        gates=[gate(leak, threshold, by_leak[leak]) for leak, threshold in setting.gates.items()],
+        limits=limits(setting, plan, verdicts),
+    )

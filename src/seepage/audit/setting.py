@@ -1,0 +1,379 @@
+"""A configuration made ready: records read, victim and recipe at hand, nothing asked or trained yet."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seepage import __version__
+from seepage.audit.config import AuditConfig, DataTable, make_attack, make_defense, parse
+from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
+from seepage.audit.training import Trainer, source_digest
+from seepage.cases.world import World
+from seepage.core.errors import ConfigError, did_you_mean
+from seepage.core.record import Check
+from seepage.core.records import Records, Splits
+from seepage.core.registry import load
+from seepage.core.seeds import derive
+from seepage.core.spec import InputSpec
+from seepage.core.victim import Model
+from seepage.core.vocabulary import Access, Leak, closure
+from seepage.data import (
+    DATASETS,
+    Reading,
+    as_splits,
+    blind_baseline,
+    check_splits,
+    load_builtin,
+    split_identities,
+    split_records,
+    without_overlap,
+)
+from seepage.store.files import RunFolder, read_json, write_json
+from seepage.targets import infer_spec, open_victim
+
+Facts = dict[str, float | str | None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything an audit needs, from a file or from live objects.
+
+    Attributes:
+        world: records, victim, recipe, judge.
+        identity: what decides the results besides attacks and arms.
+        reusable: whether findings may be used again by later runs (the victim can be told apart).
+        resumable: whether an unfinished run may be taken up.
+        respawn: what a worker process rebuilds the setting from; None keeps everything in this process.
+        text: the audit file as written, when there is one.
+    """
+
+    title: str
+    seed: int
+    access: Access
+    budget: int | None
+    wanted: Sequence[Wanted]
+    arms: Sequence[Arm]
+    gates: Mapping[Leak, float]
+    tolerance: float
+    out: Path
+    processes: int
+    world: World
+    offers: Callable[[], frozenset[Access]]
+    identity: Mapping[str, Any]
+    victim_facts: Facts
+    data_facts: Facts
+    as_written: dict[str, Any]
+    as_resolved: dict[str, Any]
+    reusable: bool
+    resumable: bool
+    respawn: Mapping[str, Any] | None = None
+    text: str | None = None
+    index_url: str | None = None
+    kept: Callable[[str], Path | None] = field(default=lambda name: None)
+
+    @classmethod
+    def again(cls, respawn: Mapping[str, Any]) -> "Setting":
+        """The same setting in another process."""
+        return from_config(
+            parse(respawn["content"], "the configuration"),
+            respawn["content"],
+            base=Path(respawn["base"]),
+            out=Path(respawn["out"]),
+            trust_pickle=respawn["trust_pickle"],
+        )
+
+    def plan(self) -> Plan:
+        """The cells of this audit."""
+        return make_plan(
+            self.world,
+            self.wanted,
+            self.arms,
+            access=self.access,
+            offers=self.offers(),
+            budget=self.budget,
+            identity=self.identity,
+            seed=self.seed,
+        )
+
+    def trains(self, name: str) -> bool:
+        """Whether "victim" or "twin" has to be trained, and its weights can then be read by every process."""
+        path = self.kept(name)
+        return path is not None and not path.is_file()
+
+    def write_checks(self, folder: RunFolder) -> None:
+        """Look at the records before anything is made of them."""
+        splits = Splits(self.world.members, self.world.nonmembers, self.world.public)
+        checks = check_splits(splits, self.world.spec)
+        if splits.nonmembers is not None:
+            checks.append(blind_baseline(splits.members, splits.nonmembers, derive(self.seed, "blind")))
+        write_json(folder.path / "checks.json", [check.model_dump(mode="json") for check in checks])
+
+    def read_checks(self, folder: RunFolder) -> list[Check]:
+        return [Check.model_validate(check) for check in read_json(folder.path / "checks.json")]
+
+    def write_facts(self, folder: RunFolder) -> None:
+        """What the record says of victim, records and judge."""
+        world = self.world
+        victim: Facts = {
+            **self.victim_facts,
+            "family": world.victim.family,
+            "classes": world.victim.classes,
+            "offers": ", ".join(sorted(world.victim.offers)),
+            "fingerprint": getattr(world.victim, "fingerprint", None),
+            "accuracy_members": _accuracy(world.victim, world.members),
+            "accuracy_nonmembers": None if world.nonmembers is None else _accuracy(world.victim, world.nonmembers),
+            "null_twin": "none: " + world.twin_missing if world.twin_missing else f"recipe '{_name(world)}'",
+        }
+        judge: Facts = {} if world.judge is None else dict(world.judge.facts)
+        write_json(folder.path / "facts.json", {"victim": victim, "data": self.data_facts, "judge": judge})
+
+    def read_facts(self, folder: RunFolder) -> dict[str, Facts]:
+        return read_json(folder.path / "facts.json")
+
+
+def _name(world: World) -> str:
+    return "" if world.recipe is None else world.recipe.name
+
+
+def _accuracy(victim: Model, records: Records) -> float | None:
+    if records.y is None or not len(records):
+        return None
+    return float((victim.predict(records.x).argmax(axis=1) == records.y).mean())
+
+
+def data_facts(splits: Splits) -> Facts:
+    """Counts, classes and credit of the records, for the record."""
+    found: Facts = {"members": len(splits.members), "classes": len(splits.members.class_names)}
+    found["nonmembers"] = None if splits.nonmembers is None else len(splits.nonmembers)
+    found["public"] = None if splits.public is None else len(splits.public)
+    if splits.public is not None and splits.public.y is not None:
+        found["public_classes"] = len(np.unique(splits.public.y))
+    found["modality"] = str(splits.members.modality)
+    found["shape"] = " x ".join(map(str, splits.members.x.shape[1:]))
+    title, _, credit = splits.members.source.partition("; credit: ")
+    found["source"] = title or None
+    found["credit"] = credit or None
+    return found
+
+
+_SPLITS = {
+    "identities": ({"private", "members_per_class"}, split_identities),
+    "records": ({"members_share", "nonmembers_share", "public_share"}, split_records),
+}
+
+
+def read_data(table: DataTable, spec: InputSpec | None, seed: int, base: Path) -> Splits:
+    """The records that `[data]` names.
+
+    Raises:
+        ConfigError: for an unknown data set or option.
+        DataError: for records that cannot be read or used.
+    """
+    options = table.options
+    if table.builtin is not None:
+        how = str(options.pop("split", "identities"))
+        if how not in _SPLITS:
+            raise ConfigError(f"[data] split: unknown '{how}': {did_you_mean(how, _SPLITS)}")
+        names, split = _SPLITS[how]
+        chosen = {name.removesuffix("_share"): options.pop(name) for name in names & set(options)}
+        if "size" in options and isinstance(options["size"], list):
+            options["size"] = tuple(options["size"])
+        if table.builtin not in DATASETS:
+            raise ConfigError(f"[data] builtin: unknown '{table.builtin}': {did_you_mean(table.builtin, DATASETS)}")
+        return split(load_builtin(table.builtin, **options), **chosen, seed=derive(seed, "split"))
+    known = [f.name for f in fields(Reading)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"[data] unknown key '{name}': {did_you_mean(name, [*known, *DataTable.model_fields])}")
+    if isinstance(options.get("size"), list):
+        options["size"] = tuple(options["size"])
+    paths = [
+        None if place is None else _beside(place, base) for place in (table.members, table.nonmembers, table.public)
+    ]
+    return as_splits(*paths, spec=spec, reading=Reading(**options))
+
+
+def _beside(place: str, base: Path) -> Path:
+    """A path of an audit file: relative to the file's folder."""
+    path = Path(place).expanduser()
+    return path if path.is_absolute() else base / path
+
+
+def checked(splits: Splits, spec: InputSpec, overlap: str) -> Splits:
+    """The splits after the checks that must hold before anything runs.
+
+    Raises:
+        DataError: for a single class, overlapping members and non-members, values out of range.
+    """
+    if overlap == "drop":
+        splits = without_overlap(splits)
+    check_splits(splits, spec)
+    return splits
+
+
+def from_config(
+    config: AuditConfig,
+    content: dict[str, Any],
+    *,
+    base: Path,
+    out: Path | None = None,
+    trust_pickle: bool = False,
+    text: str | None = None,
+    index_url: str | None = None,
+) -> Setting:
+    """The setting of an audit file.
+
+    Args:
+        config: the file, checked.
+        content: the file, as written.
+        base: folder that relative paths in the file start from.
+        out: folder of the runs, instead of the file's.
+        trust_pickle: whether model files may run code.
+        text: the file's text.
+        index_url: database of the index, instead of a file beside the runs.
+
+    Raises:
+        ConfigError, DataError, ModelError: for what cannot be used.
+    """
+    declared = None if config.victim.input is None else config.victim.input.spec()
+    splits = read_data(config.data, declared, config.seed, base)
+    spec = declared or infer_spec(splits)
+    splits = checked(splits, spec, config.data.overlap)
+    runs = out or Path(config.run.out)
+    kept = runs / "models"
+    trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
+    recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
+    table = config.victim
+    options = _victim_options(config, base)
+    if table.kind == "recipe":
+        if options:
+            raise ConfigError(
+                f"[victim] unknown key '{next(iter(options))}': a recipe's own options go under [recipe] options"
+            )
+        if recipe is None:
+            raise ConfigError('[victim] kind = "recipe" needs a [recipe]')
+        open_it = _from_recipe(recipe, splits, config.seed)
+    else:
+
+        def open_it() -> Model:
+            return open_victim(table.kind, spec, {**options, **_classes(table.kind, options, splits)}, trust_pickle)
+
+    world = World(
+        open_victim=open_it,
+        spec=spec,
+        members=splits.members,
+        nonmembers=splits.nonmembers,
+        public=splits.public,
+        recipe=recipe,
+        judge_kind=config.judge.kind,
+        seed=config.seed,
+    )
+    identity = {
+        "seepage": __version__.rsplit(".", 1)[0],
+        "members": splits.members.digest(),
+        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
+        "public": None if splits.public is None else splits.public.digest(),
+        "spec": repr(spec),
+        "victim": {"kind": table.kind, **_fingerprints(options)},
+        "recipe": None if trainer is None else trainer.identity,
+        "judge": config.judge.kind,
+    }
+
+    def where(name: str) -> Path | None:
+        if trainer is None:
+            return None
+        if name == "victim":
+            wants = table.kind == "recipe"
+            return trainer.kept_at(splits.members, derive(config.seed, "victim"), spec, kept) if wants else None
+        records = world.twin_records
+        return None if records is None else trainer.kept_at(records, derive(config.seed, "victim"), spec, kept)
+
+    def offers() -> frozenset[Access]:
+        # A victim that is yet to be trained is believed to give what the file grants.
+        return closure([table.access]) if table.kind == "recipe" else world.victim.offers
+
+    wanted = [wanted for table in config.attack for wanted in _wanted(table)]
+    arms = [Arm(), *(Arm(make_defense(table), table.aware) for table in config.defense)]
+    name = table.name or (trainer.name if table.kind == "recipe" and trainer is not None else _where(options))
+    return Setting(
+        title=config.title or f"Audit of {name}",
+        seed=config.seed,
+        access=table.access,
+        budget=table.budget,
+        wanted=wanted,
+        arms=arms,
+        gates=config.gate,
+        tolerance=config.verdict.tolerance,
+        out=runs,
+        processes=config.run.processes,
+        world=world,
+        offers=offers,
+        identity=identity,
+        victim_facts={"name": name, "kind": table.kind},
+        data_facts=data_facts(splits),
+        as_written=content,
+        as_resolved=config.resolved(),
+        reusable=table.kind not in ("http", "callable"),
+        resumable=True,
+        respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
+        text=text,
+        index_url=index_url,
+        kept=where,
+    )
+
+
+def _wanted(table: Any) -> list[Wanted]:
+    if table.name == "auto":
+        if table.options:
+            raise ConfigError(
+                f"attack 'auto' takes no '{next(iter(table.options))}': name the attack to set parameters"
+            )
+        return [replace(want, budget=table.budget) for want in everything()]
+    return [Wanted(make_attack(table), table.label, table.budget)]
+
+
+def _from_recipe(recipe: Any, splits: Splits, seed: int) -> Callable[[], Model]:
+    def open_it() -> Model:
+        return recipe.fit(np.arange(len(splits.members)), derive(seed, "victim"))
+
+    return open_it
+
+
+def _victim_options(config: AuditConfig, base: Path) -> dict[str, Any]:
+    options = dict(config.victim.options)
+    for name in ("weights", "path"):
+        if isinstance(options.get(name), str):
+            options[name] = str(_beside(options[name], base))
+    return options
+
+
+def _classes(kind: str, options: Mapping[str, Any], splits: Splits) -> dict[str, Any]:
+    """How many classes a victim has that cannot be asked before it is used: as many as the members."""
+    if kind in ("http", "callable") and "classes" not in options and "class_names" not in options:
+        return {"classes": len(splits.members.class_names)}
+    return {}
+
+
+def _fingerprints(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with files told apart by their content and code by its source."""
+    found = dict(options)
+    for name in ("weights", "path"):
+        if isinstance(options.get(name), str) and Path(options[name]).is_file():
+            found[name] = hashlib.sha256(Path(options[name]).read_bytes()).hexdigest()
+    for name in ("build", "fn"):
+        if isinstance(options.get(name), str):
+            found[name] = [options[name], source_digest(load(options[name]))]
+    return json.loads(json.dumps(found, default=str))
+
+
+def _where(options: Mapping[str, Any]) -> str:
+    for name in ("weights", "path", "url", "fn", "build"):
+        if isinstance(options.get(name), str):
+            place = options[name]
+            return place if name in ("url", "fn", "build") else Path(place).name
+    return "the victim"

@@ -1,0 +1,121 @@
+"""Recipes made usable: the user's trainer wrapped, what it trains kept on disk where that can be."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seepage.core.errors import ModelError, SeepageError
+from seepage.core.recipe import Recipe
+from seepage.core.records import Records
+from seepage.core.registry import load
+from seepage.core.spec import InputSpec
+from seepage.core.victim import Model
+from seepage.models.recipes import RECIPES, built_in, untrained
+from seepage.store.files import PRIVATE, digest, write_bytes
+from seepage.targets import wrap
+
+Fit = Callable[..., Any]
+# Raised when a change of the training code here makes kept weights worthless.
+TRAINING = 1
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How victims are trained, by name or by callable.
+
+    Attributes:
+        fit: `(x, y, seed, **options) -> model`.
+        options: keyword arguments of `fit`.
+        name: of the recipe, for reports.
+        identity: what decides its results besides data and seed; None when that cannot be told.
+        built_in: name of a built-in recipe, whose trained weights can be kept and read back.
+    """
+
+    fit: Fit
+    options: Mapping[str, Any]
+    name: str
+    identity: str | None
+    built_in: str | None = None
+
+    @classmethod
+    def named(cls, path: str, options: Mapping[str, Any]) -> "Trainer":
+        """A built-in recipe, or the callable at "package.module:name".
+
+        Raises:
+            ConfigError: when there is none, or it does not take these options.
+        """
+        from seepage.core.errors import ConfigError, did_you_mean
+
+        fit = built_in(path).fit if path in RECIPES or ":" not in path else load(path)
+        if not callable(fit):
+            raise ConfigError(f"[recipe] fit: '{path}' cannot be called; a function (x, y, seed) was wanted")
+        parameters = inspect.signature(fit).parameters
+        free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name in options:
+            if name not in parameters and not free:
+                known = [p for p in parameters if p not in ("x", "y", "seed")]
+                raise ConfigError(f"[recipe] options: '{path}' takes no '{name}': {did_you_mean(name, known)}")
+        identity = digest([path, dict(options), source_digest(fit), TRAINING])
+        return cls(fit, dict(options), path, identity, path if path in RECIPES else None)
+
+    @classmethod
+    def of(cls, fit: Fit) -> "Trainer":
+        """A trainer from a live callable: its code cannot be told apart for certain, so nothing is kept."""
+        return cls(fit, {}, getattr(fit, "__qualname__", type(fit).__name__), None)
+
+    def recipe(self, spec: InputSpec, pool: Records, kept: Path | None) -> Recipe:
+        """The recipe over a pool of records; trained weights are kept in `kept` where they can be read back."""
+
+        def train(records: Records, seed: int) -> Model:
+            path = self.kept_at(records, seed, spec, kept)
+            if path is not None and path.is_file() and self.built_in is not None:
+                shape, classes = tuple(records.x.shape[1:]), int(records.labels().max()) + 1
+                known = built_in(self.built_in)
+                return wrap(str(path), spec, build=lambda: untrained(known, shape, classes, self.options))
+            model = self._fit(records, seed, spec)
+            if path is not None:
+                _keep(model, path)
+            return model
+
+        return Recipe(train, pool, self.name)
+
+    def kept_at(self, records: Records, seed: int, spec: InputSpec, kept: Path | None) -> Path | None:
+        """Where the weights trained on these records lie, or None when they are not kept."""
+        if kept is None or self.built_in is None or self.identity is None:
+            return None
+        return kept / f"{digest([self.identity, records.digest(), seed, list(spec.shape)])[:24]}.safetensors"
+
+    def _fit(self, records: Records, seed: int, spec: InputSpec) -> Model:
+        try:
+            made = self.fit(records.x, records.labels(), seed, **self.options)
+        except SeepageError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"the recipe '{self.name}' failed on {len(records)} records: {type(error).__name__}: {error}"
+            ) from error
+        if made is None:
+            raise ModelError(f"the recipe '{self.name}' returned nothing; it should return the trained model")
+        return wrap(made, spec)
+
+
+def _keep(model: Model, path: Path) -> None:
+    from safetensors.torch import save
+
+    module = getattr(model, "module", None)
+    if module is not None:
+        write_bytes(path, save({name: value.contiguous() for name, value in module.state_dict().items()}), PRIVATE)
+
+
+def source_digest(thing: Any) -> str:
+    """SHA-256 of the file that defines a callable, so that an edited recipe is another recipe."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(thing))
+    except TypeError:
+        file = None
+    if file is None or not Path(file).is_file():
+        return "unknown"
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()

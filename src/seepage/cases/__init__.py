@@ -1,0 +1,1 @@
+"""A case from a world (victim, records, recipe, seed): one file a leak."""

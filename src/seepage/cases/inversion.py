@@ -1,0 +1,105 @@
+"""Class inversion: the secret is what the members of each class look like."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from seepage.cases.world import World
+from seepage.core.case import Case
+from seepage.core.guess import Guess, Reconstruction
+from seepage.core.knowledge import InversionKnowledge
+from seepage.core.records import Records
+from seepage.core.secrets import InversionSecret
+from seepage.core.seeds import stream
+from seepage.core.victim import Model
+from seepage.core.vocabulary import Leak, Modality
+from seepage.models.priors import PCAPrior
+
+Array = np.ndarray
+PRIOR_DRAWS = 8
+
+
+def obstacle(world: World) -> str | None:
+    """Why class inversion cannot be audited in this world, or None when it can."""
+    if world.spec.modality is Modality.TEXT:
+        return "class inversion is not defined for text here"
+    if world.judge_missing is not None:
+        return f"reconstructions cannot be judged; needed: {world.judge_missing}"
+    return None
+
+
+def knowledge(world: World) -> InversionKnowledge:
+    """What the adversary holds before the first query; needs no victim yet."""
+    classes = np.unique(world.members.labels()).astype(np.int64)
+    return InversionKnowledge(public=world.public, spec=world.spec, classes=classes)
+
+
+def build(world: World) -> Case:
+    """The inversion case of a world. Ask `obstacle` first."""
+    judge = world.judge
+    if judge is None:
+        raise ValueError(f"no judge: {world.judge_missing}")
+    known = knowledge(world)
+    classes = known.classes
+    missing: dict[str, str] = {}
+    baselines = _baselines(world, classes)
+    if not baselines:
+        missing["no_model"] = "public records, from which an adversary without the model could guess"
+    null, null_knowledge = None, None
+    if world.twin_missing is not None:
+        missing["null_model"] = world.twin_missing
+    else:
+        null = world.twin
+    if null is not None:
+        null_knowledge = replace(known, classes=classes[classes < null.classes])
+    return Case(
+        leak=Leak.INVERSION,
+        name="class inversion",
+        victim=world.victim,
+        knowledge=known,
+        secret=InversionSecret(records=world.members, judge=judge),
+        null=null,
+        null_knowledge=null_knowledge,
+        baselines=baselines,
+        training=world.training,
+        missing=missing,
+        facts=_accuracies(world.victim, world.members, world.nonmembers),
+        seed=world.seed,
+    )
+
+
+def _accuracies(victim: Model, members: Records, nonmembers: Records | None) -> dict[str, float | str | None]:
+    facts: dict[str, float | str | None] = {
+        "accuracy_members": float((victim.predict(members.x).argmax(1) == members.labels()).mean())
+    }
+    if nonmembers is not None and nonmembers.y is not None:
+        facts["accuracy_nonmembers"] = float((victim.predict(nonmembers.x).argmax(1) == nonmembers.y).mean())
+    return facts
+
+
+def _baselines(world: World, classes: Array) -> dict[str, Guess]:
+    """What can be had without the victim.
+
+    `nearest_public` is generous to the adversary on purpose: it picks, with the secret in hand, the
+    public record nearest to the mean member of each class. Nobody without the model could do better
+    by choosing among public records at random, so it is a hard control to beat.
+    `prior_draw` is what an adversary with the same prior and no choice at all would show.
+    """
+    public = world.public
+    if public is None or len(public) < 2:
+        return {}
+    found: dict[str, Guess] = {}
+    unit = world.spec.bounds.to_unit
+    flat = unit(public.x).reshape(len(public), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True) if world.spec.modality is Modality.IMAGE else flat
+    nearest: list[int] = []
+    for c in classes:
+        mean = unit(world.members.of_class(int(c)).x).mean(axis=0).reshape(-1)
+        mean = mean - mean.mean() if world.spec.modality is Modality.IMAGE else mean
+        nearest.append(int(((flat - mean) ** 2).sum(axis=1).argmin()))
+    found["nearest_public"] = Reconstruction(public.x[nearest], labels=classes)
+    rng = stream(world.seed, "baseline", "prior draw")
+    prior = PCAPrior.fit(public.x, world.spec)
+    draws = prior.sample(len(classes) * PRIOR_DRAWS, rng)
+    found["prior_draw"] = Reconstruction(draws, labels=np.repeat(classes, PRIOR_DRAWS))
+    return found

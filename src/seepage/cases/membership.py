@@ -1,0 +1,78 @@
+"""Membership: the secret is which of the candidates were trained on."""
+
+import numpy as np
+
+from seepage.cases.world import World
+from seepage.core.case import Case
+from seepage.core.guess import Guess, Scores
+from seepage.core.knowledge import MembershipKnowledge
+from seepage.core.records import Records
+from seepage.core.secrets import MembershipSecret
+from seepage.core.seeds import stream
+from seepage.core.vocabulary import Leak
+
+MIN_NONMEMBERS = 10
+
+
+def obstacle(world: World) -> str | None:
+    """Why membership cannot be audited in this world, or None when it can."""
+    if world.nonmembers is None or world.nonmembers.y is None:
+        return "it needs non-members with classes: records of the same kind that were not trained on"
+    if len(world.nonmembers) < MIN_NONMEMBERS:
+        return f"it needs at least {MIN_NONMEMBERS} non-members, got {len(world.nonmembers)}"
+    return None
+
+
+def _candidates(world: World) -> tuple[Records, np.ndarray]:
+    if world.nonmembers is None:
+        raise ValueError("membership needs non-members")
+    together = world.members.joined(world.nonmembers)
+    order = stream(world.seed, "membership", "candidates").permutation(len(together))
+    return together[order], order < len(world.members)
+
+
+def knowledge(world: World) -> MembershipKnowledge:
+    """What the adversary holds before the first query; needs no victim yet.
+
+    The candidates are members and non-members, shuffled; a class with more of one than of the other
+    would give membership away by its frequency, which the blind-baseline check looks for.
+    """
+    return MembershipKnowledge(public=world.public, candidates=_candidates(world)[0])
+
+
+def build(world: World) -> Case:
+    """The membership case of a world. Ask `obstacle` first."""
+    candidates, is_member = _candidates(world)
+    missing: dict[str, str] = {}
+    if world.twin_missing is not None:
+        missing["null_model"] = world.twin_missing
+    baselines: dict[str, Guess] = {}
+    if world.public is None or len(world.public) < 2:
+        missing["no_model"] = "public records, against which a candidate's typicality can be seen without the model"
+    else:
+        baselines["typicality"] = Scores(_typicality(candidates.x, world.public.x))
+    twin = world.twin if world.twin_missing is None else None
+    if twin is not None and twin.classes < world.victim.classes:
+        # Losses are asked at the candidate's own class, which this twin does not have.
+        twin = None
+        missing["null_model"] = f"public records with {world.victim.classes} classes, to train a twin on"
+    return Case(
+        leak=Leak.MEMBERSHIP,
+        name="membership",
+        victim=world.victim,
+        knowledge=MembershipKnowledge(public=world.public, candidates=candidates),
+        secret=MembershipSecret(is_member=is_member, candidates=candidates),
+        null=twin,
+        baselines=baselines,
+        training=world.training,
+        missing=missing,
+        seed=world.seed,
+    )
+
+
+def _typicality(x: np.ndarray, public: np.ndarray) -> np.ndarray:
+    """How near each candidate lies to the mean public record, in standard deviations: higher is nearer."""
+    flat = public.reshape(len(public), -1).astype(np.float64)
+    spread = flat.std(axis=0)
+    z = (x.reshape(len(x), -1) - flat.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return -np.sqrt((z**2).mean(axis=1))

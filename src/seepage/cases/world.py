@@ -1,0 +1,162 @@
+"""What all cases of one audit are built from: a victim, its records, its recipe, its judge.
+
+Victim, twin and judge are made when they are first asked for, and then kept.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from seepage.core.case import Training
+from seepage.core.errors import ModelError
+from seepage.core.recipe import Recipe
+from seepage.core.records import Records
+from seepage.core.secrets import Judge
+from seepage.core.seeds import derive, stream
+from seepage.core.spec import InputSpec
+from seepage.core.victim import Model
+from seepage.models.judges import fit_judge
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything an audit was given.
+
+    Attributes:
+        open_victim: gives the victim; called once.
+        spec: what one input looks like.
+        members, nonmembers, public: the records; public ones may have other classes, or none.
+        recipe: trains victims like this one, over the pool of members; or None.
+        own_judge: a judge brought by the user, or None to train one on the non-members.
+        judge_kind: which family of judge to train; "auto" takes one that is not the victim's.
+        seed: of the audit.
+    """
+
+    open_victim: Callable[[], Model]
+    spec: InputSpec
+    members: Records
+    nonmembers: Records | None = None
+    public: Records | None = None
+    recipe: Recipe | None = None
+    own_judge: Judge | None = None
+    judge_kind: str = "auto"
+    seed: int = 0
+    facts: Mapping[str, float | str | None] = field(default_factory=dict[str, float | str | None])
+
+    @cached_property
+    def victim(self) -> Model:
+        """The victim, checked against the records it is audited with.
+
+        Raises:
+            ModelError: when its classes are fewer than those of the records.
+        """
+        victim = self.open_victim()
+        found = len(self.members.class_names)
+        if victim.classes != found:
+            raise ModelError(
+                f"the victim answers {victim.classes} classes, the members have {found} "
+                f"({', '.join(self.members.class_names[:5])}{', ...' if found > 5 else ''}): "
+                "give the data the victim was trained on, or declare its classes under [victim]"
+            )
+        return victim
+
+    @cached_property
+    def twin_records(self) -> Records | None:
+        """What the null twin is trained on: public records with classes, as many a class as the members have."""
+        if self.public is None or self.public.y is None:
+            return None
+        counts = np.bincount(self.public.y, minlength=len(self.public.class_names))
+        kept = np.nonzero(counts > 0)[0]
+        if len(kept) < 2:
+            return None
+        per_class = int(np.median(np.bincount(self.members.labels(), minlength=len(self.members.class_names))))
+        rng = stream(self.seed, "twin", "records")
+        same_classes = self.public.class_names == self.members.class_names
+        if not same_classes:
+            kept = kept[: len(self.members.class_names)]
+        rows = [
+            np.sort(
+                rng.permutation(np.nonzero(self.public.y == c)[0])[:per_class]
+                if not same_classes
+                else np.nonzero(self.public.y == c)[0]
+            )
+            for c in kept
+        ]
+        chosen = self.public[np.concatenate(rows)]
+        if same_classes:
+            return chosen
+        # Other people: numbered anew from 0, so that the twin's classes are 0 to k - 1.
+        number = {int(c): i for i, c in enumerate(kept)}
+        return replace(
+            chosen,
+            y=np.array([number[int(c)] for c in chosen.labels()], dtype=np.int64),
+            class_names=tuple(self.public.class_names[int(c)] for c in kept),
+        )
+
+    @property
+    def twin_missing(self) -> str | None:
+        """What the user could supply to have a null twin, or None when there can be one."""
+        if self.recipe is None:
+            return "a recipe, a callable (x, y, seed) -> model that trains a victim like this one on other records"
+        if self.twin_records is None:
+            return "public records with two classes or more, to train a twin on"
+        return None
+
+    @cached_property
+    def twin(self) -> Model | None:
+        """The null twin: trained by the same recipe on records that hold none of the secret."""
+        if self.recipe is None or self.twin_records is None:
+            return None
+        made = self.recipe.on(self.twin_records).fit(np.arange(len(self.twin_records)), derive(self.seed, "victim"))
+        if not isinstance(made, Model):
+            raise ModelError(f"the recipe should return a classifier, it returned a {type(made).__name__}")
+        return made
+
+    @cached_property
+    def training(self) -> Training | None:
+        """How the victim and its twin came to be, when a recipe is known."""
+        if self.recipe is None:
+            return None
+        records = self.twin_records
+        return Training(
+            recipe=self.recipe,
+            members=np.arange(len(self.members)),
+            seed=derive(self.seed, "victim"),
+            null_recipe=None if records is None else self.recipe.on(records),
+            null_members=None if records is None else np.arange(len(records)),
+        )
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """The judge of reconstructions, or None when there are no non-members to train one on."""
+        if self.own_judge is not None:
+            return self.own_judge
+        if self.judge_missing is not None or self.nonmembers is None:
+            return None
+        return fit_judge(
+            self.nonmembers,
+            held_out=self.members,
+            spec=self.spec,
+            kind=self.judge_kind,
+            avoid=self.victim.family,
+            seed=derive(self.seed, "judge"),
+        )
+
+    @property
+    def judge_missing(self) -> str | None:
+        """What the user could supply to have a judge, or None when there can be one."""
+        if self.own_judge is not None:
+            return None
+        if self.nonmembers is None or self.nonmembers.y is None:
+            return "non-members with classes (held-out records of the same classes), to train an independent judge on"
+        counts = np.bincount(self.nonmembers.y, minlength=len(self.members.class_names))
+        if (counts < 2).any():
+            return (
+                "at least 2 non-members of every class, to train an independent judge on "
+                f"({int((counts < 2).sum())} classes have fewer)"
+            )
+        return None

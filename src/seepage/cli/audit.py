@@ -1,0 +1,62 @@
+"""`seepage audit FILE`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from seepage.cli.options import file_and_settings
+
+
+@click.command("audit")
+@file_and_settings
+@click.option("--fresh", is_flag=True, help="Start anew: take up no unfinished run, use no earlier finding.")
+@click.option("--processes", type=click.IntRange(0), help="Worker processes (0: one a core).")
+@click.option(
+    "--fail-on",
+    multiple=True,
+    metavar="LEAK[=X]",
+    help="Exit with 3 when the upper bound of a leak's leakage is above X, or, without X, when it leaks.",
+)
+@click.option(
+    "--show-records/--hide-records",
+    default=None,
+    help="Put real and recovered records into the report (default: [report] show_records).",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors and where the report is.")
+def command(
+    file: Path,
+    settings: tuple[str, ...],
+    out: Path | None,
+    trust_pickle: bool,
+    fresh: bool,
+    processes: int | None,
+    fail_on: tuple[str, ...],
+    show_records: bool | None,
+    quiet: bool,
+) -> None:
+    """Attack the victim that FILE describes; write the record and a report."""
+    from seepage.cli.bars import Bars
+    from seepage.cli.summary import exit_code, parse_fail_on, print_summary
+
+    gates, forbidden = parse_fail_on(fail_on)
+    from seepage.audit.api import audit_file
+    from seepage.report import write_reports
+
+    more = [f"gate.{leak}={threshold}" for leak, threshold in gates.items()]
+    if processes is not None:
+        more.append(f"run.processes={processes}")
+    with Bars(quiet) as bars:
+        record, config = audit_file(
+            file,
+            [*settings, *more],
+            out=out,
+            trust_pickle=trust_pickle,
+            fresh=fresh,
+            progress=bars.listen,
+        )
+        bars.say("writing the report")
+        shown = config.report.show_records if show_records is None else show_records
+        written = write_reports(Path(record.folder or "."), show_records=shown)
+    print_summary(record, written, quiet)
+    sys.exit(exit_code(record, forbidden))

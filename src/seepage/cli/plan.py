@@ -1,0 +1,51 @@
+"""`seepage plan FILE`."""
+
+from pathlib import Path
+
+import click
+
+from seepage.cli.options import file_and_settings, index_url
+
+
+@click.command("plan")
+@file_and_settings
+def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickle: bool) -> None:
+    """Say what the audit of FILE would run, what it would cost and what is there already. Asks the victim nothing."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from seepage.audit.api import setting_of_file
+    from seepage.store.files import RunFolder
+    from seepage.store.index import Index
+
+    setting, _ = setting_of_file(file, settings, out=out, trust_pickle=trust_pickle)
+    plan = setting.plan()
+    unfinished = RunFolder.unfinished(setting.out, plan.key) if setting.resumable else None
+    console = Console(width=None if Console().is_terminal else 160)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("cell", "attack", "behind", "budget", "queries at most", "seconds", "state"):
+        table.add_column(head, overflow="fold")
+    known_any = (setting.out / "index.sqlite").is_file() or index_url() is not None
+    total = 0
+    for cell in plan.cells:
+        state, seconds = "to run", "?"
+        if unfinished is not None and unfinished.read_finding(cell.id, cell.key) is not None:
+            state = "done in an unfinished run"
+        elif known_any:
+            with Index(setting.out, index_url()) as index:
+                pace = index.pace(cell.attack.name)
+                seconds = "?" if pace is None else f"about {pace * cell.cost:.0f}"
+                if setting.reusable and index.known(cell.key) is not None:
+                    state = "cached"
+        total += cell.cost if state == "to run" else 0
+        behind = ", ".join(d.name for d in cell.arm.applied) or "–"
+        budget = "none" if cell.budget is None else f"{cell.budget:,}"
+        table.add_row(cell.id, Text(cell.title), behind, budget, f"{cell.cost:,}", seconds, state)
+    console.print(table)
+    for left in plan.left_out:
+        behind = f" behind {left.defenses[0].name}" if left.defenses else ""
+        console.print(Text(f"left out: {left.attack}{behind}: {left.reason}", style="dim"))
+    console.print(f"\n{len(plan.cells)} cells, at most {total:,} queries to ask (those to the null twin included)")
+    if unfinished is not None:
+        console.print(f"an unfinished run would be taken up: {unfinished.path}")

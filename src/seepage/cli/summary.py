@@ -1,0 +1,121 @@
+"""What the terminal says of a record, and the exit code it stands for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from seepage.core.errors import ConfigError, did_you_mean
+from seepage.core.record import AuditRecord, Estimate, Finding, Score
+from seepage.core.vocabulary import Leak
+
+STYLE = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow", "not tried": "dim"}
+
+
+def parse_fail_on(values: Sequence[str]) -> tuple[dict[Leak, float], list[Leak]]:
+    """`--fail-on` values: thresholds by leak, and leaks whose verdict must not be "leaks".
+
+    Raises:
+        ConfigError: for an unknown leak or a threshold that is no number between 0 and 1.
+    """
+    thresholds: dict[Leak, float] = {}
+    forbidden: list[Leak] = []
+    for value in values:
+        name, equals, text = value.partition("=")
+        if name == "any" and not equals:
+            forbidden.extend(Leak)
+            continue
+        if name not in set(Leak):
+            raise ConfigError(f"--fail-on: unknown leak '{name}': {did_you_mean(name, [*Leak, 'any'])}")
+        if not equals:
+            forbidden.append(Leak(name))
+            continue
+        try:
+            threshold = float(text)
+        except ValueError as error:
+            raise ConfigError(f"--fail-on {value}: a number between 0 and 1 was wanted, got '{text}'") from error
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"--fail-on {value}: a number between 0 and 1 was wanted, got {text}")
+        thresholds[Leak(name)] = threshold
+    return thresholds, forbidden
+
+
+def exit_code(record: AuditRecord, forbidden: Iterable[Leak] = ()) -> int:
+    """0 done, 1 some attack failed, 3 a gate was crossed (which weighs more)."""
+    if any(not gate.passed for gate in record.gates) or any(record.verdict(leak) == "leaks" for leak in forbidden):
+        return 3
+    return 1 if any(finding.status == "failed" for finding in record.findings) else 0
+
+
+def number(estimate: Estimate | Score | None) -> str:
+    """A value with its interval, in two digits."""
+    if estimate is None or estimate.value is None or estimate.low is None or estimate.high is None:
+        return "–"
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def _control(score: Score, name: str) -> str:
+    found = score.controls.get(name)
+    return "missing" if found is None else f"{found.value:.2f}"
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """One row a finding: value, controls, leakage."""
+    table = Table(box=None, pad_edge=False, header_style="dim", show_edge=False)
+    for head in ("leak", "attack", "behind", "score", "value", "chance", "no model", "null twin", "leakage"):
+        table.add_column(head, overflow="fold")
+    for finding in findings:
+        behind = ", ".join(d.name + "".join(f" {v}" for v in d.params.values()) for d in finding.defenses) or "–"
+        score = finding.score
+        if finding.status == "failed" or score is None:
+            message = finding.error.message if finding.error is not None else "no score"
+            table.add_row(finding.leak, Text(finding.title), behind, Text(f"failed: {message}", style="red"))
+            continue
+        leaks = score.leakage is not None and score.leakage.low > 0
+        table.add_row(
+            finding.leak,
+            Text(finding.title),
+            behind,
+            Text(score.title),
+            number(score),
+            "–" if score.chance is None else f"{score.chance:.2f}",
+            _control(score, "no_model"),
+            _control(score, "null_model"),
+            Text(number(score.leakage), style="bold" if leaks else ""),
+        )
+    return table
+
+
+def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool) -> None:
+    """Verdicts, findings, gates, and where the report is."""
+    console = Console(width=None if Console().is_terminal else 160)
+    if not quiet:
+        console.print()
+        for leak, verdict in record.verdicts.items():
+            beside = f" (uncontrolled: no {', '.join(verdict.uncontrolled)})" if verdict.uncontrolled else ""
+            console.print(Text.assemble((f"{leak}: ", "bold"), (verdict.verdict, STYLE[verdict.verdict]), beside))
+            for reason in verdict.reasons:
+                console.print(Text(f"  {reason}"))
+        console.print()
+        console.print(findings_table(record.findings))
+        console.print()
+        for check in record.checks:
+            if not check.passed:
+                console.print(Text(f"warning: {check.message}", style="yellow"))
+        for left in record.left_out:
+            behind = f" behind {left.defenses[0].name}" if left.defenses else ""
+            console.print(Text(f"left out: {left.attack}{behind}: {left.reason}", style="dim"))
+        for gate in record.gates:
+            console.print(
+                Text(
+                    ("gate passed: " if gate.passed else "GATE CROSSED: ") + gate.message,
+                    style="green" if gate.passed else "bold red",
+                )
+            )
+        console.print(Text(f"took {record.run.seconds:.0f} s on {record.run.processes} process(es)", style="dim"))
+    # Paths go out plainly, so that a long one is not broken over lines.
+    for kind, path in written.items():
+        click.echo(f"{kind + ':':<8} {path}")

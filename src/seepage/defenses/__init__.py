@@ -1,0 +1,1 @@
+"""Defenses: what turns a victim, a recipe or a corpus into another of the same type."""

@@ -1,0 +1,1 @@
+"""Small nets, training loops, priors and judges."""

@@ -1,0 +1,116 @@
+"""Priors: what records look like in general, learned from public ones, as a space to search in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from seepage.core.errors import DataError
+from seepage.core.spec import InputSpec
+from seepage.core.vocabulary import Modality
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class PCAPrior:
+    """Principal components of public records ("eigenfaces"; Turk & Pentland 1991).
+
+    A latent `z` is in whitened coordinates: each component of a public record has mean 0 and
+    variance 1, so a draw of the prior is a standard normal, and |z| says how unusual a record is.
+
+    Attributes:
+        spec: what a record looks like.
+        mean: (d,) mean public record, in unit scale.
+        basis: (k, d) components, each scaled by its standard deviation.
+    """
+
+    spec: InputSpec
+    mean: Float[Array, " d"]
+    basis: Float[Array, " k d"]
+
+    @property
+    def size(self) -> int:
+        """How many numbers a latent has."""
+        return len(self.basis)
+
+    @classmethod
+    def fit(cls, x: Float[Array, " n ..."], spec: InputSpec, components: int = 60, mirror: bool = True) -> "PCAPrior":
+        """Learn the prior of records `x` in `spec.bounds`.
+
+        Args:
+            x: at least two public records.
+            spec: what a record looks like.
+            components: how many to keep at the most; never more than there are records to support.
+            mirror: also learn from the mirror images (images only): faces and most objects allow it.
+
+        Raises:
+            DataError: with fewer than two records, or records that are all the same.
+        """
+        if len(x) < 2:
+            raise DataError(f"a prior needs at least 2 public records, got {len(x)}")
+        unit = spec.bounds.to_unit(x)
+        if mirror and spec.modality is Modality.IMAGE:
+            unit = np.concatenate([unit, unit[..., ::-1]])
+        flat = unit.reshape(len(unit), -1).astype(np.float64)
+        mean = flat.mean(axis=0)
+        s, vt = _principal(flat - mean)
+        std = s / np.sqrt(max(len(flat) - 1, 1))
+        keep = min(components, len(x) - 1, int((std > 1e-5 * max(float(std[0]), 1e-12)).sum()))
+        if keep < 1 or std[0] <= 0:
+            raise DataError("a prior needs public records that differ from each other; these are all the same")
+        # The sign of a component is arbitrary; fixing it keeps results the same across machines.
+        signs = np.sign(vt[np.arange(keep), np.abs(vt[:keep]).argmax(axis=1)])
+        basis = vt[:keep] * (std[:keep] * signs)[:, None]
+        return cls(spec, mean.astype(np.float32), basis.astype(np.float32))
+
+    def decode(self, z: Float[Array, " n k"]) -> Float[Array, " n ..."]:
+        """Records for latents, in `spec.bounds`."""
+        unit = np.clip(self.mean + z.astype(np.float32) @ self.basis, 0.0, 1.0)
+        return self.spec.bounds.from_unit(unit.reshape(len(z), *self.spec.shape))
+
+    def encode(self, x: Float[Array, " n ..."]) -> Float[Array, " n k"]:
+        """Latents of records: the least-squares projection."""
+        flat = self.spec.bounds.to_unit(x).reshape(len(x), -1) - self.mean
+        return (flat @ self.basis.T / (self.basis**2).sum(axis=1)).astype(np.float32)
+
+    def sample(self, n: int, rng: np.random.Generator, limit: float = 2.0) -> Float[Array, " n ..."]:
+        """`n` random records of the prior; components beyond `limit` standard deviations are drawn in."""
+        return self.decode(np.clip(rng.standard_normal((n, self.size)), -limit, limit))
+
+    def torch_decoder(self) -> "TorchDecoder":
+        """The same map for torch tensors, differentiable."""
+        return TorchDecoder(self)
+
+
+def _principal(centred: Array) -> tuple[Array, Array]:
+    """Singular values and right singular vectors, greatest first, by the smaller of the two Gram matrices."""
+    n, d = centred.shape
+    gram = centred @ centred.T if n < d else centred.T @ centred
+    values, vectors = np.linalg.eigh(gram)
+    order = np.argsort(values)[::-1]
+    s = np.sqrt(np.maximum(values[order], 0.0))
+    vectors = vectors[:, order]
+    if n >= d:
+        return s, vectors.T
+    return s, (vectors.T @ centred) / np.maximum(s, 1e-12 * max(float(s[0]), 1e-300))[:, None]
+
+
+class TorchDecoder:
+    """Differentiable decoding of whitened latents to records in the input's bounds."""
+
+    def __init__(self, prior: PCAPrior):
+        self._mean = torch.from_numpy(prior.mean)
+        self._basis = torch.from_numpy(prior.basis)
+        self._shape = prior.spec.shape
+        self._low = torch.from_numpy(np.asarray(prior.spec.bounds.low))
+        self._width = torch.from_numpy(np.asarray(prior.spec.bounds.high - prior.spec.bounds.low))
+
+    def unit(self, z: torch.Tensor) -> torch.Tensor:
+        """Records in unit scale, not clipped: (n, *shape)."""
+        return (self._mean + z @ self._basis).reshape(len(z), *self._shape)
+
+    def __call__(self, z: torch.Tensor) -> torch.Tensor:
+        """Records in the input's bounds: (n, *shape)."""
+        return self.unit(z).clamp(0.0, 1.0) * self._width + self._low

@@ -1,0 +1,183 @@
+"""Findings beside one another: what they are called, and which are one attack with and without a defense."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from seepage.core.record import Applied, AuditRecord, Estimate, Finding, Score
+from seepage.core.vocabulary import Access, Leak
+
+ACCESS_WORDS: dict[Access, str] = {
+    Access.LABELS: "labels",
+    Access.TOP_K: "top-k scores",
+    Access.SCORES: "scores",
+    Access.LOGITS: "logits",
+    Access.EMBEDDINGS: "embeddings",
+    Access.WEIGHTS: "weights",
+    Access.TEXT: "text",
+    Access.TOKEN_LOGPROBS: "token log-probabilities",
+    Access.UPDATES: "updates",
+}
+
+
+def access_text(accesses: Iterable[Access]) -> str:
+    """What was opened to an attack, as `scores` or `scores, embeddings`."""
+    return ", ".join(ACCESS_WORDS[access] for access in accesses) or "nothing"
+
+
+def applied_text(parts: Sequence[Applied], none: str = "none") -> str:
+    """Defenses (or poisons) with their parameters, as `round (digits 1) + noise (scale 0.1)`."""
+    return " + ".join(_applied(part) for part in parts) or none
+
+
+def _applied(part: Applied) -> str:
+    params = ", ".join(f"{key} {_plain(value)}" for key, value in part.params.items())
+    return f"{part.name} ({params})" if params else part.name
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def budget_text(finding: Finding) -> str:
+    """How many questions the attack might ask."""
+    if finding.budget is None:
+        return "no query limit"
+    return f"{finding.budget:,} queries allowed"
+
+
+def defended(finding: Finding) -> bool:
+    """True when the victim stood behind a defense."""
+    return bool(finding.defenses)
+
+
+def strongest_control(score: Score) -> Estimate | None:
+    """The control the leakage is measured from; chance (without an interval) when there is no other."""
+    known = {name: e for name, e in score.controls.items() if e is not None}
+    if score.chance is not None:
+        known["chance"] = Estimate(value=score.chance, low=score.chance, high=score.chance)
+    if score.strongest_control in known:
+        return known[score.strongest_control]
+    return max(known.values(), key=lambda e: e.value, default=None)
+
+
+def measured(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings that ended with a headline value."""
+    return [f for f in findings if f.status == "done" and f.score is not None and f.score.value is not None]
+
+
+def strongest(findings: Iterable[Finding]) -> Finding | None:
+    """The finding that says most about the model as it is: undefended before defended, then by leakage.
+
+    One whose leakage excludes zero comes before one whose leakage is larger but may be luck.
+    """
+
+    def order(finding: Finding) -> tuple[bool, bool, bool, float]:
+        score = finding.score
+        if score is None or score.leakage is None:
+            value = 0.0 if score is None or score.value is None else score.value - (score.chance or 0.0)
+            return not defended(finding), False, False, value
+        return not defended(finding), True, score.leakage.low > 0, score.leakage.value
+
+    return max(measured(findings), key=order, default=None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Findings that can be drawn on one axis: one leak, one headline score."""
+
+    leak: Leak
+    title: str
+    findings: tuple[Finding, ...]
+    several_victims: bool
+
+
+def groups(record: AuditRecord) -> list[Group]:
+    """The findings of a record as they are drawn: by leak and headline score, arms of one attack together."""
+    order = {leak: i for i, leak in enumerate(Leak)}
+    place = {f.id: i for i, f in enumerate(record.findings)}
+    # A failed finding has no headline: it goes with the others of its attack, or of its leak.
+    fallback = {leak: next((f.headline for f in record.findings if f.leak is leak and f.headline), "") for leak in Leak}
+
+    def headline(f: Finding) -> str:
+        return f.headline or fallback[f.leak] or ""
+
+    first = {}
+    for f in record.findings:
+        first.setdefault((f.leak, f.victim, _same_attack(f)), place[f.id])
+    ordered = sorted(
+        record.findings,
+        key=lambda f: (
+            order[f.leak],
+            headline(f),
+            f.victim,
+            first[f.leak, f.victim, _same_attack(f)],
+            defended(f),
+            place[f.id],
+        ),
+    )
+    made: list[Group] = []
+    for (leak, name), part in groupby(ordered, key=lambda f: (f.leak, headline(f))):
+        found = tuple(part)
+        scores = [f.score for f in found if f.score is not None]
+        title = scores[0].title if scores else name or "no score"
+        made.append(Group(leak, title, found, len({f.victim for f in found}) > 1))
+    return made
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One attack without and with a defense."""
+
+    bare: Finding
+    defended: Finding
+    measure: str
+    before: Estimate
+    after: Estimate
+
+
+def pairs(record: AuditRecord) -> list[Pair]:
+    """Every defended finding beside the same attack on the same case without the defense.
+
+    The measure is the leakage where both have one, else the value. A defended finding without a mate,
+    or one of two that failed, gives no pair.
+    """
+    made: list[Pair] = []
+    bare = [f for f in measured(record.findings) if not defended(f)]
+    for f in measured(record.findings):
+        if not defended(f):
+            continue
+        mates = [
+            b
+            for b in bare
+            if (b.leak, b.victim, b.headline, b.poisons, _same_attack(b))
+            == (f.leak, f.victim, f.headline, f.poisons, _same_attack(f))
+        ]
+        # The same access first: behind a defense an attack may have been opened less.
+        mate = next((b for b in mates if b.access == f.access), mates[0] if mates else None)
+        pair = None if mate is None else _pair(mate, f)
+        if pair is not None:
+            made.append(pair)
+    return made
+
+
+def _same_attack(f: Finding) -> str:
+    return json.dumps([f.attack, f.params], sort_keys=True, default=str)
+
+
+def _pair(bare: Finding, behind: Finding) -> Pair | None:
+    a, b = bare.score, behind.score
+    if a is None or b is None:
+        return None
+    if a.leakage is not None and b.leakage is not None:
+        return Pair(bare, behind, "leakage", a.leakage, b.leakage)
+    before, after = whole(a), whole(b)
+    return None if before is None or after is None else Pair(bare, behind, "value", before, after)
+
+
+def whole(score: Score) -> Estimate | None:
+    """The value of a score as an estimate, when it has an interval."""
+    if score.value is None or score.low is None or score.high is None:
+        return None
+    return Estimate(value=score.value, low=score.low, high=score.high)

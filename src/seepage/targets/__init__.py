@@ -1,0 +1,45 @@
+"""Adapters that make something a victim. Each is loaded when it is first used: none costs torch unless it is torch."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from seepage.targets.wrap import infer_spec, open_victim, wrap
+
+if TYPE_CHECKING:
+    from seepage.targets.callable import CallableModel, load_callable
+    from seepage.targets.onnx import OnnxModel
+    from seepage.targets.remote import HttpModel
+    from seepage.targets.sklearn import SklearnModel, load_sklearn
+    from seepage.targets.torch import TorchModel
+    from seepage.targets.torch_files import load_torch
+
+_WHERE = {
+    "CallableModel": "callable",
+    "load_callable": "callable",
+    "HttpModel": "remote",
+    "OnnxModel": "onnx",
+    "SklearnModel": "sklearn",
+    "load_sklearn": "sklearn",
+    "TorchModel": "torch",
+    "load_torch": "torch_files",
+}
+
+__all__ = [
+    "CallableModel",
+    "HttpModel",
+    "OnnxModel",
+    "SklearnModel",
+    "TorchModel",
+    "infer_spec",
+    "load_callable",
+    "load_sklearn",
+    "load_torch",
+    "open_victim",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'seepage.targets' has no attribute '{name}'")
+    return getattr(import_module(f"seepage.targets.{_WHERE[name]}"), name)

@@ -1,0 +1,1 @@
+"""For whoever writes a plugin: victims whose leakage is known, and the contracts a plugin must satisfy."""

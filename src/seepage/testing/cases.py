@@ -1,0 +1,139 @@
+"""Small cases whose truth is known, fast enough to play an attack on many times.
+
+inversion_case      six private templates of 1x12x12, public pictures of ten others, a twin, a recipe
+membership_case     members and others told apart by a known shift, a twin without members, a recipe
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from seepage.core.attack import Attack
+from seepage.core.case import Case, Training
+from seepage.core.errors import ConfigError
+from seepage.core.guess import Reconstruction, Scores
+from seepage.core.knowledge import InversionKnowledge, MembershipKnowledge
+from seepage.core.recipe import Recipe
+from seepage.core.records import Records
+from seepage.core.secrets import InversionSecret, MembershipSecret
+from seepage.core.seeds import stream
+from seepage.core.spec import InputSpec
+from seepage.core.vocabulary import Leak, Modality
+from seepage.testing.judges import TemplateJudge
+from seepage.testing.victims import GaussianMembershipVictim, TemplateVictim
+
+Array = np.ndarray
+CaseFactory = Callable[[int], Case]
+
+CLASSES = 6
+OTHERS = 10
+SIDE = 12
+
+
+def smooth_pictures(n: int, rng: np.random.Generator, side: int = SIDE) -> Float[Array, " n 1 h w"]:
+    """Pictures in [0, 1] made of low frequencies, as pictures of things are: (n, 1, side, side) float32."""
+    grid = (np.arange(side) + 0.5) / side
+    waves = np.cos(np.pi * np.arange(4)[:, None] * grid[None])
+    drawn = np.einsum("nij,ih,jw->nhw", rng.normal(size=(n, 4, 4)), waves, waves)
+    drawn /= np.abs(drawn).max(axis=(1, 2), keepdims=True)
+    return (0.5 + 0.45 * drawn)[:, None].astype(np.float32)
+
+
+def _snapshots(pictures: Float[Array, " k ..."], each: int, rng: np.random.Generator, name: str) -> Records:
+    """`each` noisy pictures of every thing."""
+    y = np.repeat(np.arange(len(pictures)), each)
+    x = np.clip(pictures[y] + rng.normal(scale=0.03, size=(len(y), *pictures.shape[1:])), 0, 1)
+    return Records(x.astype(np.float32), y, tuple(f"{name} {c}" for c in range(len(pictures))))
+
+
+def class_means(records: Records, seed: int, width: float | None = None) -> TemplateVictim:
+    """A trainer: a victim with the mean record of every class as its template, `width` wide. Draws nothing."""
+    count = len(records.class_names)
+    return TemplateVictim(np.stack([records.of_class(c).x.mean(axis=0) for c in range(count)]), width=width)
+
+
+def inversion_case(seed: int) -> Case:
+    """Class inversion of a `TemplateVictim`: a perfect reconstruction of class c is its c-th template."""
+    rng = stream(seed, "testing", "inversion")
+    private = smooth_pictures(CLASSES, rng)
+    members = _snapshots(private, 5, rng, "private")
+    others = _snapshots(smooth_pictures(CLASSES, rng), 5, rng, "other")
+    public = _snapshots(smooth_pictures(OTHERS, rng), 4, rng, "public")
+    training = Training(
+        recipe=Recipe(class_means, members, "class means"),
+        members=np.arange(len(members)),
+        seed=seed,
+        null_recipe=Recipe(class_means, others, "class means"),
+        null_members=np.arange(len(others)),
+    )
+    victim, null = training.fit()
+    spec = InputSpec((1, SIDE, SIDE))
+    classes = np.arange(CLASSES)
+    someone = Reconstruction(public.x[rng.permutation(len(public))[:CLASSES]], classes)
+    return Case(
+        leak=Leak.INVERSION,
+        name="templates",
+        victim=victim,
+        knowledge=InversionKnowledge(
+            public=public, recipe=Recipe(class_means, public, "class means"), spec=spec, classes=classes
+        ),
+        secret=InversionSecret(records=members, judge=TemplateJudge(private)),
+        null=null,
+        baselines={"public record": someone},
+        training=training,
+        seed=seed,
+    )
+
+
+def membership_case(
+    seed: int, mu: float = 1.0, members: int = 60, others: int = 60, modality: Modality = Modality.TABLE
+) -> Case:
+    """Membership of a `GaussianMembershipVictim`: the loss attack's AUC is Phi(mu / sqrt 2)."""
+    rng = stream(seed, "testing", "membership")
+    shape = (1, 3, 3) if modality is Modality.IMAGE else (9,)
+    total = members + others
+    x = rng.random((2 * total, *shape)).astype(np.float32)
+    spec = InputSpec(shape, modality=modality)
+    y = GaussianMembershipVictim(Records(x[:0], modality=modality), mu, spec=spec).rule(x)
+    pool = Records(x[:total], y[:total], ("a", "b"), modality=modality)
+    public = Records(x[total:], y[total:], ("a", "b"), modality=modality)
+
+    def train(records: Records, seed: int) -> GaussianMembershipVictim:
+        return GaussianMembershipVictim(records, mu, seed=seed, spec=spec)
+
+    training = Training(
+        recipe=Recipe(train, pool, "gaussian"),
+        members=np.arange(members),
+        seed=seed,
+        null_recipe=Recipe(train, public, "gaussian"),
+        null_members=np.arange(members),
+    )
+    victim, null = training.fit()
+    order = rng.permutation(total)
+    candidates = pool[order]
+    return Case(
+        leak=Leak.MEMBERSHIP,
+        name="gaussian",
+        victim=victim,
+        knowledge=MembershipKnowledge(public=public, recipe=Recipe(train, public, "gaussian"), candidates=candidates),
+        secret=MembershipSecret(is_member=order < members, candidates=candidates),
+        null=null,
+        baselines={"coin": Scores(rng.random(total))},
+        training=training,
+        seed=seed,
+    )
+
+
+def case_for(attack: type[Attack]) -> CaseFactory:
+    """A factory of small cases that such an attack can be played on, from a seed.
+
+    Raises:
+        ConfigError: for a leak that has no small case here; the caller should give one.
+    """
+    if attack.leak is Leak.INVERSION:
+        return inversion_case
+    if attack.leak is Leak.MEMBERSHIP:
+        modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
+        return lambda seed: membership_case(seed, modality=modality)
+    raise ConfigError(f"no small case of the leak '{attack.leak}' comes with seepage.testing: give one as `case`")

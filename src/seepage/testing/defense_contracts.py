@@ -1,0 +1,208 @@
+"""The contracts every defense must keep."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seepage.core.case import Training
+from seepage.core.defense import Defense, OutputDefense, UpdateDefense
+from seepage.core.errors import AccessDenied
+from seepage.core.seeds import stream
+from seepage.core.target import Target
+from seepage.core.victim import LanguageModel, Model, Update, Updates, Victim
+from seepage.core.vocabulary import Access, closure
+from seepage.testing.cases import inversion_case
+from seepage.testing.fingerprints import fingerprint, finite, global_generators, probe_of
+from seepage.testing.plugins import check_card, check_configuration, demand
+
+ANSWERS = frozenset({Access.LABELS, Access.TOP_K, Access.SCORES})
+
+
+def _training() -> Training:
+    training = inversion_case(0).training
+    assert training is not None
+    return training
+
+
+@dataclass(frozen=True)
+class DefenseBench:
+    """A defense class before a small victim.
+
+    Attributes:
+        cls: the defense.
+        victim: gives what stands behind it, the same every time.
+        training: gives a training for it to defend, the same every time.
+        params: its parameters.
+        docs_dir: the documentation folder, or None to leave it unchecked.
+    """
+
+    cls: type[Defense]
+    victim: Callable[[], Victim]
+    training: Callable[[], Training] = _training
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    docs_dir: Path | None = None
+
+    @property
+    def who(self) -> str:
+        return self.cls.__name__
+
+    def defense(self) -> Defense:
+        return self.cls(**self.params)
+
+    def stand(self, seed: int = 0) -> Victim:
+        """The victim behind the defense: retrained by one that retrains, wrapped by any other."""
+        defense = self.defense()
+        if defense.retrains:
+            return self.training().defended(defense).fit()[0]
+        return defense.on_victim(self.victim(), stream(seed, "contracts"))
+
+    def bare(self) -> Victim:
+        """The victim without the defense."""
+        return self.training().fit()[0] if self.cls.retrains else self.victim()
+
+
+def card(bench: DefenseBench) -> None:
+    """Name, title, citations with a year, docstring, parameters described, page in the docs."""
+    check_card(bench.cls, None if bench.docs_dir is None else bench.docs_dir / "defenses.md")
+
+
+def configuration(bench: DefenseBench) -> None:
+    """JSON round trip, unknown parameters refused, frozen."""
+    check_configuration(bench.cls, dict(bench.params))
+
+
+def shape(bench: DefenseBench) -> None:
+    """The victim behind it takes and gives what the victim did, and nothing that is not finite."""
+    bare, behind = bench.bare(), bench.stand()
+    demand(_kind(behind) == _kind(bare), f"{bench.who}: a {_kind(bare)} became a {_kind(behind)}")
+    if isinstance(bare, Update) and isinstance(behind, Update):
+        was = {name: tensor.shape for name, tensor in bare.tensors.items()}
+        now = {name: tensor.shape for name, tensor in behind.tensors.items()}
+        demand(was == now and bare.kind == behind.kind, f"{bench.who}: tensors {was} were wanted, got {now}")
+        demand(finite(behind), f"{bench.who}: the update holds NaN or infinite values")
+    if isinstance(bare, Model) and isinstance(behind, Model):
+        demand(behind.spec == bare.spec, f"{bench.who}: the defended victim takes another input")
+        demand(behind.classes == bare.classes, f"{bench.who}: {bare.classes} classes became {behind.classes}")
+        demand(behind.family == bare.family, f"{bench.who}: the family '{bare.family}' became '{behind.family}'")
+        probe = probe_of(bare)
+        assert probe is not None
+        scores = behind.predict(probe)
+        demand(scores.shape == (len(probe), bare.classes), f"{bench.who}: scores of shape {scores.shape}")
+        demand(
+            finite(scores) and scores.min() >= 0 and scores.max() <= 1 + 1e-6,
+            f"{bench.who}: scores from 0 to 1 were wanted, got {scores.min():g} to {scores.max():g}",
+        )
+
+
+def determinism(bench: DefenseBench) -> None:
+    """The same stream gives the same defended victim; no global randomness is used."""
+    probe = probe_of(bench.bare())
+    with global_generators(1) as drawn:
+        one = fingerprint(bench.stand(), probe)
+    with global_generators(2):
+        two = fingerprint(bench.stand(), probe)
+    demand(not drawn, f"{bench.who} draws from the global generator of {', '.join(drawn)}; draw from `rng` alone")
+    demand(one == two, f"{bench.who}: the same stream gave another defended victim")
+
+
+def purity(bench: DefenseBench) -> None:
+    """The victim behind it is left as it was."""
+    victim = bench.bare()
+    probe = probe_of(victim)
+    before = fingerprint(victim, probe)
+    defense = bench.defense()
+    if not defense.retrains:
+        behind = defense.on_victim(victim, stream(0, "contracts"))
+        fingerprint(behind, probe)
+    demand(fingerprint(victim, probe) == before, f"{bench.who} changes the victim it stands before; work on copies")
+
+
+def hiding(bench: DefenseBench) -> None:
+    """Behind an output defense there is nothing but what it leaves: no weights, logits or embeddings."""
+    if not issubclass(bench.cls, OutputDefense):
+        return
+    bare, behind = bench.bare(), bench.stand()
+    demand(bench.cls.leaves <= ANSWERS, f"{bench.who}: `leaves` names more than answers: {sorted(bench.cls.leaves)}")
+    most = closure(bench.cls.leaves) & closure(bare.offers)
+    demand(
+        behind.offers <= most, f"{bench.who}: it leaves {sorted(most)} at the most, and offers {sorted(behind.offers)}"
+    )
+    for refused in sorted(closure(bare.offers) - most):
+        try:
+            Target(behind, {refused})
+        except AccessDenied:
+            continue
+        demand(False, f"{bench.who}: {refused} can still be had behind it")
+    for method in ("differentiable", "logits", "embeddings"):
+        demand(not hasattr(behind, method), f"{bench.who}: the defended victim still has '{method}'")
+    probe = probe_of(behind)
+    if isinstance(behind, Model) and probe is not None and Access.TOP_K not in closure(behind.offers):
+        scores = behind.predict(probe)
+        demand(
+            ((scores == 0) | (scores == 1)).all() and (scores.sum(axis=1) == 1).all(),
+            f"{bench.who}: it offers labels alone, and its rows are not one-hot",
+        )
+
+
+def recipe(bench: DefenseBench) -> None:
+    """A defended recipe trains defended victims, reproducibly, under a name of its own."""
+    if issubclass(bench.cls, UpdateDefense):
+        return
+    training, defense = bench.training(), bench.defense()
+    defended = defense.on_recipe(training.recipe)
+    demand(defended.name != training.recipe.name, f"{bench.who}: the defended recipe keeps the name of the bare one")
+    one, two = defended.fit(training.members, 3), defended.fit(training.members, 3)
+    probe = probe_of(one)
+    demand(fingerprint(one, probe) == fingerprint(two, probe), f"{bench.who}: two fits with one seed differ")
+    if isinstance(defense, OutputDefense):
+        demand(one.offers <= closure(defense.leaves), f"{bench.who}: its recipe trains victims that offer more")
+    elif defense.retrains:
+        bare = training.recipe.fit(training.members, 3)
+        demand(fingerprint(one, probe) != fingerprint(bare, probe), f"{bench.who}: its recipe trains the bare victim")
+
+
+DEFENSE_CONTRACTS: Mapping[str, Callable[[DefenseBench], None]] = {
+    contract.__name__: contract for contract in (card, configuration, shape, determinism, purity, hiding, recipe)
+}
+
+
+def check_defense(
+    cls: type[Defense],
+    params: Mapping[str, Any] | None = None,
+    victim: Callable[[], Victim] | None = None,
+    training: Callable[[], Training] | None = None,
+    docs_dir: Path | None = None,
+    only: Iterable[str] | None = None,
+) -> None:
+    """Hold a defense against every contract.
+
+    Args:
+        cls: the defense class.
+        params: parameters to construct it with.
+        victim: gives what stands behind it; by default a `TemplateVictim`, or a small gradient for a
+            defense of updates.
+        training: gives a training whose recipe it defends; by default that of class means.
+        docs_dir: folder whose `defenses.md` must mention its name; None leaves that unchecked.
+        only: names out of `DEFENSE_CONTRACTS`; all by default.
+
+    Raises:
+        ContractBroken: with the first contract that does not hold.
+    """
+    given = victim or (_small_update if issubclass(cls, UpdateDefense) else lambda: inversion_case(0).victim)
+    bench = DefenseBench(cls, given, training or _training, dict(params or {}), docs_dir)
+    for name in DEFENSE_CONTRACTS if only is None else only:
+        DEFENSE_CONTRACTS[name](bench)
+
+
+def _kind(victim: Victim) -> str:
+    if isinstance(victim, Model):
+        return "model"
+    if isinstance(victim, LanguageModel):
+        return "language model"
+    return "set of updates" if isinstance(victim, Updates) else "update"
+
+
+def _small_update() -> Update:
+    rng = stream(0, "testing", "update")
+    return Update({"weight": rng.normal(size=(4, 9)), "bias": rng.normal(size=4)})

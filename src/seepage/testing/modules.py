@@ -1,0 +1,36 @@
+"""The torch networks behind the victims of known leakage; imported when their weights are asked for."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+Array = np.ndarray
+
+
+class TemplateModule(torch.nn.Module):
+    """Records (n, *shape) to the logits of `TemplateVictim`, in the precision of the records."""
+
+    def __init__(self, templates: Float[Array, " k ..."], labels: Int[Array, " k"], scale: float, power: float):
+        super().__init__()
+        self.templates = torch.nn.Parameter(torch.from_numpy(np.ascontiguousarray(templates, dtype=np.float64)))
+        self.labels = labels
+        self.scale = scale
+        self.power = power
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        templates = self.templates.to(x.dtype).flatten(1)
+        squared = (x.flatten(1)[:, None] - templates[None]).square().sum(-1)
+        kernel = -self.power * torch.log1p(squared / self.scale)
+        classes = [kernel[:, self.labels == c].logsumexp(1) for c in range(int(self.labels.max()) + 1)]
+        return torch.stack(classes, 1)
+
+
+class ConstantModule(torch.nn.Module):
+    """The same logits whatever is asked; the gradient at the record is zero, not missing."""
+
+    def __init__(self, logits: Float[Array, " c"]):
+        super().__init__()
+        self.answer = torch.nn.Parameter(torch.from_numpy(np.ascontiguousarray(logits, dtype=np.float64)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.answer.to(x.dtype)[None] + 0.0 * x.flatten(1).sum(1, keepdim=True)

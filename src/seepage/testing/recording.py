@@ -1,0 +1,120 @@
+"""Wrappers that count what a victim is really asked, to hold the meter against."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from seepage.core.spec import InputSpec
+from seepage.core.victim import GivesEmbeddings, GivesLogits, GivesWeights, LanguageModel, Model, Victim
+from seepage.core.vocabulary import Access
+
+Array = np.ndarray
+
+
+class RecordingModel:
+    """A model that answers as the one inside does, and counts every record it is asked.
+
+    It has the optional methods (logits, embeddings, weights) that the model inside has, and no others.
+    A network handed out is watched as well: every batch that goes through it counts.
+
+    Attributes:
+        asked: records asked so far, by method: "predict", "logits", "embeddings", "weights".
+    """
+
+    def __init__(self, model: Model):
+        self.inside = model
+        self.asked: Counter[str] = Counter()
+        self._watched: list[Any] = []
+        if isinstance(model, GivesLogits):
+            self.logits = self._counted("logits", model.logits)
+        if isinstance(model, GivesEmbeddings):
+            self.embeddings = self._counted("embeddings", model.embeddings)
+        if isinstance(model, GivesWeights):
+            self.differentiable = self._watching(model)
+
+    @property
+    def spec(self) -> InputSpec:
+        return self.inside.spec
+
+    @property
+    def classes(self) -> int:
+        return self.inside.classes
+
+    @property
+    def family(self) -> str:
+        return self.inside.family
+
+    @property
+    def offers(self) -> frozenset[Access]:
+        return self.inside.offers
+
+    @property
+    def total(self) -> int:
+        """Records asked so far, by whatever method."""
+        return self.asked.total()
+
+    def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
+        self.asked["predict"] += len(x)
+        return self.inside.predict(x)
+
+    def _counted(self, method: str, ask: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        def counted(x: Array) -> Array:
+            self.asked[method] += len(x)
+            return ask(x)
+
+        return counted
+
+    def _watching(self, model: GivesWeights) -> Callable[[], Any]:
+        def count(_module: Any, args: tuple[Any, ...]) -> None:
+            self.asked["weights"] += len(args[0])
+
+        def differentiable() -> Any:
+            module = model.differentiable()
+            # The same network may be handed out twice; watched twice it would count double.
+            if not any(module is seen for seen in self._watched):
+                module.register_forward_pre_hook(count)
+                self._watched.append(module)
+            return module
+
+        return differentiable
+
+
+class RecordingLanguageModel:
+    """A language model that answers as the one inside does, and counts every prompt and text it is asked.
+
+    Attributes:
+        asked: prompts or texts asked so far, by method: "generate", "logprobs".
+    """
+
+    def __init__(self, model: LanguageModel):
+        self.inside = model
+        self.asked: Counter[str] = Counter()
+
+    @property
+    def offers(self) -> frozenset[Access]:
+        return self.inside.offers
+
+    @property
+    def total(self) -> int:
+        """Prompts and texts asked so far."""
+        return self.asked.total()
+
+    def generate(self, prompts: Sequence[str], length: int, rng: np.random.Generator | None = None) -> list[str]:
+        self.asked["generate"] += len(prompts)
+        return self.inside.generate(prompts, length, rng)
+
+    def logprobs(self, texts: Sequence[str]) -> list[Float[Array, " t"]]:
+        self.asked["logprobs"] += len(texts)
+        return self.inside.logprobs(texts)
+
+
+def recording(victim: Victim) -> RecordingModel | RecordingLanguageModel | None:
+    """The victim with its questions counted, or None for a captured update, which is asked nothing."""
+    if isinstance(victim, Model):
+        return RecordingModel(victim)
+    if isinstance(victim, LanguageModel):
+        return RecordingLanguageModel(victim)
+    return None

@@ -1,0 +1,124 @@
+"""Everything that has a name in the catalogue keeps every contract."""
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seepage.core.case import Case
+from seepage.core.guess import Guess, Reconstruction, Scores
+from seepage.core.registry import ATTACKS, DEFENSES, attack_class, defense_class
+from seepage.core.scorer import Controls, Scorer
+from seepage.core.seeds import stream
+from seepage.core.target import Target
+from seepage.core.victim import Model
+from seepage.core.vocabulary import Leak
+from seepage.testing.cases import case_for, inversion_case, membership_case
+from seepage.testing.contracts import ATTACK_CONTRACTS, DEFENSE_CONTRACTS, check_attack, check_defense, check_scorer
+from seepage.testing.victims import ConstantVictim, TemplateVictim
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+# Parameters that make an attack fast; the contracts hold for any. An attack that is fast anyway needs none.
+FAST: dict[str, dict[str, Any]] = {
+    "mi-face": {"steps": 12},
+    "latent": {"steps": 6, "starts": 2, "screened": 20, "components": 8},
+    "nes": {"queries_per_class": 60, "population": 8, "screened": 40, "components": 8},
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    """Small matrices are slower on several threads, and a second thread gains nothing here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_fast_parameters_are_for_attacks_that_exist() -> None:
+    assert set(FAST) <= set(ATTACKS)
+
+
+@pytest.mark.parametrize("contract", ATTACK_CONTRACTS)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack(name: str, contract: str) -> None:
+    check_attack(attack_class(name), params=FAST.get(name), docs_dir=DOCS, only=[contract])
+
+
+@pytest.mark.parametrize("contract", DEFENSE_CONTRACTS)
+@pytest.mark.parametrize("name", DEFENSES)
+def test_defense(name: str, contract: str) -> None:
+    check_defense(defense_class(name), only=[contract])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_catalogue_name_is_the_class_s_own(name: str) -> None:
+    assert attack_class(name).name == name
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_defense_name_is_the_class_s_own(name: str) -> None:
+    assert defense_class(name).name == name
+
+
+def _scorer(leak: Leak) -> Scorer:
+    return import_module(f"seepage.scoring.{leak}").score
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nothing_is_found_in_a_victim_that_answers_always_the_same(name: str) -> None:
+    """Whatever the attack, its guess about a constant victim leaks nothing beyond the controls."""
+    cls = attack_class(name)
+    case = case_for(cls)(0)
+    assert isinstance(case.victim, Model)
+    classes, spec = case.victim.classes, case.victim.spec
+    prior = np.arange(1, classes + 1) / np.arange(1, classes + 1).sum()
+    attack = cls(**FAST.get(name, {}))
+
+    def guess(case: Case) -> Guess:
+        return attack.run(Target(case.victim, cls.needs), case.knowledge, stream(0, "constant"))
+
+    constant = replace(case, victim=ConstantVictim(prior, spec))
+    found = _scorer(cls.leak)(guess(constant), case.secret, Controls(no_model=case.baselines))
+    headline = found.scores[found.headline]
+    assert headline.leakage is not None
+    assert headline.leakage.low <= 0, headline
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_defended_case_is_played_by_those_whose_access_is_left(name: str) -> None:
+    """Behind every defense of answers an attack either runs on the adaptive case or is refused on opening."""
+    cls = attack_class(name)
+    for defense in DEFENSES:
+        case = case_for(cls)(0).defended(defense_class(defense)())
+        if cls.needs <= case.victim.offers:
+            target = Target(case.victim, cls.needs)
+            cls(**FAST.get(name, {})).run(target, case.knowledge, stream(0, "defended"))
+            assert target.queries > 0
+
+
+def _inversion() -> tuple[Case, Guess, Guess]:
+    case = inversion_case(3)
+    assert isinstance(case.victim, TemplateVictim)
+    templates, classes = case.victim.templates.astype(np.float32), np.arange(case.victim.classes)
+    blind = Reconstruction(np.repeat(templates[:1], len(classes), axis=0), classes)
+    return case, Reconstruction(templates, classes), blind
+
+
+def _membership() -> tuple[Case, Guess, Guess]:
+    case = membership_case(3)
+    truth: Any = getattr(case.secret, "is_member", None)
+    return case, Scores(truth.astype(float)), Scores(np.zeros(len(truth)))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_scorer(name: str) -> None:
+    """Every leak that an attack in the catalogue plays has a scorer that keeps its contract."""
+    leak = attack_class(name).leak
+    case, perfect, blind = {Leak.INVERSION: _inversion, Leak.MEMBERSHIP: _membership}[leak]()
+    check_scorer(_scorer(leak), case.secret, perfect, blind)
