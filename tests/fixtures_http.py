@@ -41,6 +41,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # one packet an answer: two would wait for each other
 
             def _any(self) -> None:
                 length = int(self.headers.get("content-length", 0))

@@ -122,9 +122,9 @@ def test_records_a_little_out_of_bounds_may_be_asked_by_the_owner():
 
 
 def test_probes_lie_in_the_bounds_and_begin_in_the_middle():
-    spec = InputSpec((3,), Bounds.of([0, -5, 2], [1, 5, 2]), Modality.TABLE)
+    spec = InputSpec((3,), Bounds.of([0.0, -5.0, 2.0], [1.0, 5.0, 2.0]), Modality.TABLE)
     x = probe_records(spec, 50)
-    assert spec.bounds.contain(x, 0)
+    assert spec.bounds.contain(x, 0.0)
     assert np.array_equal(x[0], np.array([0.5, 0, 2], dtype=np.float32))
     assert len(np.unique(x[:, 0])) > 40
     assert np.array_equal(x, probe_records(spec, 50))

@@ -61,7 +61,7 @@ def test_without_predict_proba_labels_alone_are_offered(estimator):
 
 
 def test_an_image_reaches_the_estimator_flat_and_prepared():
-    spec = InputSpec((3, 2, 2), Bounds.of(0, 255), mean=(128.0,), std=(64.0,), layout="hwc", channels="bgr")
+    spec = InputSpec((3, 2, 2), Bounds.of(0.0, 255.0), mean=(128.0,), std=(64.0,), layout="hwc", channels="bgr")
     x = np.random.default_rng(0).uniform(0, 255, (60, 3, 2, 2)).astype(np.float32)
     prepared = spec.prepare(x)
     assert prepared.shape == (60, 2, 2, 3)

@@ -17,7 +17,7 @@ from seepage.targets.answers import softmax
 from seepage.targets.torch import TorchModel, family_of
 
 PICTURE = InputSpec(
-    (3, 5, 6), Bounds.of(0, 255), mean=(100.0, 120.0, 140.0), std=(50.0, 60.0, 70.0), layout="hwc", channels="bgr"
+    (3, 5, 6), Bounds.of(0.0, 255.0), mean=(100.0, 120.0, 140.0), std=(50.0, 60.0, 70.0), layout="hwc", channels="bgr"
 )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from seepage.core.case import Case
 from seepage.core.guess import Guess, Reconstruction, Scores
@@ -29,15 +28,6 @@ FAST: dict[str, dict[str, Any]] = {
     "latent": {"steps": 6, "starts": 2, "screened": 20, "components": 8},
     "nes": {"queries_per_class": 60, "population": 8, "screened": 40, "components": 8},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Small matrices are slower on several threads, and a second thread gains nothing here."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_fast_parameters_are_for_attacks_that_exist() -> None:

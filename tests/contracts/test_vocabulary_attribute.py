@@ -42,7 +42,7 @@ def imputed(public: Records, partial: Records) -> Posterior:
         known, label = np.delete(records.x, COLUMN, axis=1), records.labels()[:, None]
         return np.hstack([known, label, known * label])
 
-    forest = RandomForestClassifier(100, min_samples_leaf=5, random_state=0)
+    forest = RandomForestClassifier(40, min_samples_leaf=5, random_state=0)
     forest.fit(features(public), public.x[:, COLUMN].astype(int))
     return Posterior(forest.predict_proba(features(partial)))
 

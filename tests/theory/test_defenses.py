@@ -147,4 +147,5 @@ def test_rounding_needs_a_classifier_and_sensible_digits():
         with pytest.raises(ValidationError):
             Round(digits=digits)
     assert defense_class("round") is Round
+    assert Round(digits=3).resolution == pytest.approx(1e-3)
     assert Round.model_validate_json(Round(digits=3).model_dump_json()) == Round(digits=3)

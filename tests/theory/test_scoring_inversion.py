@@ -48,6 +48,13 @@ def _guess(x, labels=None, confidence=None) -> Reconstruction:
     return Reconstruction(np.asarray(x, dtype=np.float32), np.arange(len(x)) if labels is None else labels, confidence)
 
 
+def _mismatched() -> Reconstruction:
+    """A guess whose parts do not fit, as an attack that is not type-checked could make it."""
+    guess = _guess(MEANS)
+    object.__setattr__(guess, "confidence", np.ones(3))
+    return guess
+
+
 def _blind(rng, draws=1) -> Reconstruction:
     return _guess(rng.random((CLASSES * draws, *SHAPE)), np.tile(np.arange(CLASSES), draws))
 
@@ -227,7 +234,7 @@ class Broken(Nearest):
         (_guess(MEANS, np.arange(CLASSES) + 1), "0 to 9, got 1 to 10"),
         (_guess(MEANS[:, :, :2]), "shape"),
         (_guess(MEANS[:0]), "got 0"),
-        (_guess(MEANS, None, np.ones(3)), "3 confidences"),
+        (_mismatched(), "3 confidences"),
     ],
 )
 def test_a_guess_that_cannot_be_scored_is_refused(guess, message):

@@ -189,10 +189,11 @@ def read_npz(
     """
     path = Path(path)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise DataError(f"{what}: {path.name} holds one bare array; save x and y together with numpy.savez")
-        with loaded as file:
+        # Opened here, because NumPy leaves a file it opened and could not read to the garbage collector.
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise DataError(f"{what}: {path.name} holds one bare array; save x and y together with numpy.savez")
             names = [reading.x or "x", reading.y or "y", "class_names", "ids"]
             held = {name: _load(file, name, path, what) for name in names if name in file.files}
             others = list(file.files)

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesClassifier
 
 from seepage.core.errors import DataError
@@ -31,17 +31,23 @@ _FOLDS = 5
 _LEAST = 10  # records of each side below which nothing can be said
 _LEAST_FOREST = 40  # records of each side below which half of them train no forest
 _FOREST_PERMUTATIONS = 999
+_TIE = 1e-9  # statistics nearer than this are equal: sums of the same numbers in another order
 _LEAST_STRATUM = 4  # classes with fewer records are permuted together
 _MOST = {Modality.IMAGE: 2000, Modality.TABLE: 5000, Modality.TEXT: 2000}  # records of each side that are looked at
+_MOST_VALUES = 100_000_000  # numbers of each side that are looked at
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One classifier: its AUC, and the spread of that under permutation."""
+    """One classifier: its AUC, and the AUC it has to exceed for its test to fail at the corrected level."""
 
     name: str
     auc: float
-    spread: float
+    critical: float
+
+    @property
+    def margin(self) -> float:
+        return max(self.critical - 0.5, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,9 @@ class _Test:
     name: str
     parts: tuple[_Part, ...]
     p: float
+
+
+_UNTESTED = _Test("records", (_Part("nothing: the records do not differ", 0.5, 1.0),), 1.0)
 
 
 def blind_baseline(members: Records, nonmembers: Records, seed: int = 0, permutations: int = 199) -> Check:
@@ -83,8 +92,9 @@ def blind_baseline(members: Records, nonmembers: Records, seed: int = 0, permuta
 
     Returns:
         A check that fails when the corrected p-value is at most 0.05. Its value is the AUC of the most telling
-        classifier (0.5 = chance), with an interval of the permutation spread, corrected for the number of
-        classifiers; null, and passed, when either side has fewer than 10 records.
+        classifier (0.5 = chance). The interval is the permutation test turned round: as wide to each side as the AUC
+        had to be above 0.5 to fail, so that it lies above 0.5 exactly when the check fails. Null, and passed, when
+        either side has fewer than 10 records.
 
     Raises:
         DataError: when shapes differ, or `permutations` is below 99.
@@ -116,11 +126,14 @@ def blind_baseline(members: Records, nonmembers: Records, seed: int = 0, permuta
     features = Features.of(both, strata, seed)
     y = permuted(is_member, strata, permutations, stream(seed, "blind", "permute"))
     folds = _folds(strata, stream(seed, "blind", "folds"))
-    tests = [_records_test(features, y, folds)]
-    if min(len(members), len(nonmembers)) >= _LEAST_FOREST and features.columns.shape[1]:
-        tests.append(_forest_test(features, is_member, strata, seed))
-    if classes is not None and np.unique(classes).size > 1:
-        tests.append(_class_test(classes, is_member, permutations, seed))
+    with_forest = min(len(members), len(nonmembers)) >= _LEAST_FOREST and features.columns.shape[1] > 0
+    with_classes = classes is not None and np.unique(classes).size > 1
+    level = LEVEL / (1 + with_forest + with_classes)
+    tests = [_records_test(features, y, folds, level)]
+    if with_forest:
+        tests.append(_forest_test(features, is_member, strata, level, seed))
+    if classes is not None and with_classes:
+        tests.append(_class_test(classes, is_member, permutations, level, seed))
     return _verdict(name, tests, features, is_member)
 
 
@@ -177,13 +190,13 @@ def _folds(strata: Array, rng: np.random.Generator) -> Int[Array, " n"]:
 
 
 def _sampled(records: Records, which: str, seed: int) -> Records:
-    most = _MOST[records.modality]
+    most = min(_MOST[records.modality], max(200, _MOST_VALUES // max(1, int(np.prod(records.x.shape[1:])))))
     if len(records) <= most:
         return records
     return records[np.sort(stream(seed, "blind", "sample", which).permutation(len(records))[:most])]
 
 
-def _records_test(features: Features, y: Array, folds: Array) -> _Test:
+def _records_test(features: Features, y: Array, folds: Array, level: float) -> _Test:
     """The classifiers that are cross-validated again under every permutation."""
     ridges = {
         "all values": (features.linear, 0.1),
@@ -198,14 +211,26 @@ def _records_test(features: Features, y: Array, folds: Array) -> _Test:
         predictors["one column"] = partial(_best_column, features.columns, y)
     aucs = {name: _cross_validated(y, folds, predict) for name, predict in predictors.items()}
     if not aucs:
-        return _Test("records", (_Part("all values", 0.5, 0.0),), 1.0)
+        return _UNTESTED
     table = np.stack(list(aucs.values()))
-    spread = table.std(axis=1)
-    z = (table - table.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)[:, None]
+    mean, spread = table.mean(axis=1), table.std(axis=1)
+    z = (table - mean[:, None]) / np.where(spread > 0, spread, 1)[:, None]
     greatest = z.max(axis=0)
-    parts = [_Part(name, float(table[i, 0]), float(spread[i])) for i, name in enumerate(aucs)]
+    bar = _critical(greatest, level)
+    parts = [_Part(name, float(table[i, 0]), float(mean[i] + bar * spread[i])) for i, name in enumerate(aucs)]
     order = np.argsort(-z[:, 0], kind="stable")
-    return _Test("records", tuple(parts[i] for i in order), float((greatest >= greatest[0] - 1e-9).mean()))
+    return _Test("records", tuple(parts[i] for i in order), _p_value(greatest))
+
+
+def _p_value(values: Array) -> float:
+    """The share of arrangements, the one observed (the first) included, whose value is as great as that."""
+    return float((values >= values[0] - _TIE).mean())
+
+
+def _critical(values: Array, level: float) -> float:
+    """What the first value has to exceed so that its p-value among all is at most `level`."""
+    allowed = int(level * len(values) + 1e-9)
+    return float(np.sort(values[1:])[-allowed])
 
 
 def _cross_validated(y: Array, folds: Array, predict: _Predict) -> Array:
@@ -240,7 +265,7 @@ def _best_column(columns: Array, y: Array, train: Array, test: Array) -> Array:
     return columns[test][:, best] * np.sign(told[best, np.arange(y.shape[1])])
 
 
-def _forest_test(features: Features, is_member: Array, strata: Array, seed: int) -> _Test:
+def _forest_test(features: Features, is_member: Array, strata: Array, level: float, seed: int) -> _Test:
     """Trees fitted to one half of the records; the labels of the other half are permuted, exactly and cheaply."""
     rng = stream(seed, "blind", "forest")
     train = np.zeros(len(is_member), dtype=bool)
@@ -250,7 +275,7 @@ def _forest_test(features: Features, is_member: Array, strata: Array, seed: int)
             # Where the half is no whole number, a draw decides, so that no stratum is always short.
             train[rows[: int(len(rows) / 2 + rng.uniform())]] = True
     if len(np.unique(is_member[train])) < 2:
-        return _Test("forest", (_Part("forest", 0.5, 0.0),), 1.0)
+        return _UNTESTED
     forest = ExtraTreesClassifier(
         100, min_samples_leaf=3, n_jobs=1, random_state=derive(seed, "blind", "trees") % 2**32
     )
@@ -261,12 +286,12 @@ def _forest_test(features: Features, is_member: Array, strata: Array, seed: int)
     positive = float(y[:, 0].sum())
     pairs = positive * (len(y) - positive)
     if pairs == 0:
-        return _Test("forest", (_Part("forest", 0.5, 0.0),), 1.0)
+        return _UNTESTED
     auc = (ranks @ y - positive * (positive + 1) / 2) / pairs
-    return _Test("forest", (_Part("forest", float(auc[0]), float(auc.std())),), float((auc >= auc[0] - 1e-9).mean()))
+    return _Test("forest", (_Part("forest", float(auc[0]), _critical(auc, level)),), _p_value(auc))
 
 
-def _class_test(classes: Array, is_member: Array, permutations: int, seed: int) -> _Test:
+def _class_test(classes: Array, is_member: Array, permutations: int, level: float, seed: int) -> _Test:
     """The share of members in a record's class, learned from the other folds."""
     rng = stream(seed, "blind", "classes")
     everything = np.zeros(len(classes), dtype=np.int64)
@@ -282,16 +307,14 @@ def _class_test(classes: Array, is_member: Array, permutations: int, seed: int) 
         return np.asarray(hot[test] @ shares)
 
     auc = _cross_validated(y, folds, predict)
-    part = _Part("class counts", float(auc[0]), float(auc.std()))
-    return _Test("classes", (part,), float((auc >= auc[0] - 1e-9).mean()))
+    return _Test("classes", (_Part("class counts", float(auc[0]), _critical(auc, level)),), _p_value(auc))
 
 
 def _verdict(name: str, tests: list[_Test], features: Features, is_member: Array) -> Check:
-    found = min(tests, key=lambda test: (test.p, -test.parts[0].auc))
-    p = min(1.0, len(tests) * found.p)
+    p = min(1.0, len(tests) * min(test.p for test in tests))
+    found = max(tests, key=lambda test: (test.parts[0].auc - 0.5) / test.parts[0].margin)
     part = found.parts[0]
-    width = float(norm.isf(LEVEL / 2 / sum(len(test.parts) for test in tests))) * part.spread
-    value = Estimate(value=part.auc, low=max(0.0, part.auc - width), high=min(1.0, part.auc + width))
+    value = Estimate(value=part.auc, low=max(0.0, part.auc - part.margin), high=min(1.0, part.auc + part.margin))
     figures = f"AUC {value.value:.3f} [{value.low:.3f}, {value.high:.3f}], by {part.name}, p = {p:.3f}"
     if p > LEVEL:
         message = f"without the model, members and non-members are not told apart: {figures}"

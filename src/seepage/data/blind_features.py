@@ -20,6 +20,7 @@ Array = np.ndarray
 _SIDE = 32  # images are shrunk to this side for the pixel classifiers
 _EXACT = 600  # up to this rank the decomposition is exact, above it is a randomized one of _RANK components
 _RANK = 128
+_VALUES_AT_ONCE = 10_000_000
 _LEADING = 50  # components whose squares and ranks are looked at
 
 
@@ -60,7 +61,11 @@ class Features:
             single_names = [f"component {i + 1}" for i in range(single.shape[1])]
         else:
             single = raw
-            single_names = [f"column '{names[i]}'" if len(names) == values.shape[1] else f"column {i}" for i in kept]
+            single_names = (
+                ["a word"] * len(kept)
+                if records.texts
+                else [f"column '{names[i]}'" if len(names) == values.shape[1] else f"column {i}" for i in kept]
+            )
         squares, _ = _standard(np.minimum(single**2, 25), strata)
         wide, _ = _standard(np.concatenate([stats, np.minimum(stats**2, 25)], axis=1), strata)
         both = np.concatenate([single, stats], axis=1)
@@ -70,9 +75,17 @@ class Features:
 
 
 def summaries(x: Float[Array, " n ..."], modality: Modality) -> tuple[Float[Array, " n s"], list[str]]:
-    """Statistics of each record that need no model: level, spread, extremes, sparsity, quantisation; for images
-    also the level of each channel, the border, and the roughness along rows and columns.
+    """Statistics of each record that need no model, and what they are called; some records at a time, to save memory.
+
+    Level, spread, extremes, sparsity, quantisation; for images also the level of each channel, the border, and the
+    roughness along rows and columns.
     """
+    some = max(1, _VALUES_AT_ONCE // max(1, int(np.prod(x.shape[1:]))))
+    parts = [_summaries(x[start : start + some], modality) for start in range(0, len(x), some)]
+    return np.concatenate([np.stack(list(part.values()), axis=1) for part in parts]), list(parts[0])
+
+
+def _summaries(x: Array, modality: Modality) -> dict[str, Array]:
     flat = x.reshape(len(x), -1).astype(np.float64)
     # Quantisation is seen in some thousands of values as well as in all.
     some = np.sort(flat[:, :: max(1, flat.shape[1] // 2048)], axis=1)
@@ -97,7 +110,7 @@ def summaries(x: Float[Array, " n ..."], modality: Modality) -> tuple[Float[Arra
         for axis, name in ((2, "roughness down"), (3, "roughness across")):
             if x.shape[axis] > 1:
                 found[name] = np.abs(np.diff(x, axis=axis)).mean(axis=(1, 2, 3), dtype=np.float64)
-    return np.stack(list(found.values()), axis=1), list(found)
+    return found
 
 
 def text_summaries(texts: Sequence[str]) -> tuple[Float[Array, " n s"], list[str]]:

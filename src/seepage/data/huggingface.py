@@ -82,8 +82,11 @@ def read_huggingface(
     if isinstance(table.features[x_name], datasets.Image):
         x, modality = _pictures(datasets, table, x_name, spec, reading.size, what, progress), Modality.IMAGE
     else:
-        # Plain Python values: the same whatever format the dataset was set to.
-        x, modality = to_layout(numeric(table.with_format(None)[:][x_name], what), spec, what)
+        # Plain Python values, the same whatever format the dataset was set to, in the type the column declares.
+        values = numeric(table.with_format(None)[:][x_name], what)
+        declared = _dtype(table.features[x_name])
+        values = values.astype(declared) if declared in ("uint8", "uint16", "bool") else values
+        x, modality = to_layout(values, spec, what)
     y, names = None, ()
     if y_name is not None:
         feature = table.features[y_name]
@@ -151,6 +154,16 @@ def _record_column(datasets: Any, table: Any, reading: Reading, y_name: str | No
         if found:
             return found[0]
     return None
+
+
+def _dtype(feature: Any) -> str:
+    """The type of the numbers in a column of arrays or of lists, nested or not."""
+    while not isinstance(getattr(feature, "dtype", None), str) or feature.dtype in ("list", "large_list"):
+        inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+        if inner is None:
+            return ""
+        feature = inner
+    return feature.dtype
 
 
 def _labels(datasets: Any, table: Any, name: str) -> Array:

@@ -61,7 +61,11 @@ def class_numbers(
         DataError: for missing labels, real-valued targets, and classes that `class_names` lacks.
     """
     column = _as_column(values, what)
-    missing = np.asarray([_is_missing(value) for value in column], dtype=bool)
+    distinct = [] if column.dtype.kind in "iuf" else list(dict.fromkeys(column))
+    # Each distinct value is looked at once: labels are many, classes few.
+    missing = np.isnan(column) if column.dtype.kind == "f" else np.zeros(len(column), dtype=bool)
+    if any(is_missing(value) for value in distinct):
+        missing = np.asarray([is_missing(value) for value in column], dtype=bool)
     if missing.any():
         raise DataError(
             f"{what}: {int(missing.sum())} labels are missing, first in row {int(np.argmax(missing)) + 1}; "
@@ -69,14 +73,12 @@ def class_numbers(
         )
     if column.dtype.kind in "iuf":
         return _from_numbers(column, class_names, what)
-    names = np.asarray([nfc(_text(value)) for value in column], dtype=object)
-    if class_names is None:
-        known = natural_order(names)
-    else:
-        known = tuple(class_names)
-        _refuse_unknown(natural_order(names), known, what)
+    name_of = {value: nfc(_text(value)) for value in distinct}
+    known = natural_order(name_of.values()) if class_names is None else tuple(class_names)
+    _refuse_unknown(natural_order(name_of.values()), known, what)
     number = {name: i for i, name in enumerate(known)}
-    return np.asarray([number[name] for name in names], dtype=np.int64), known
+    number_of = {value: number[name] for value, name in name_of.items()}
+    return np.asarray([number_of[value] for value in column], dtype=np.int64), known
 
 
 def _text(value: Any) -> str:
@@ -102,24 +104,25 @@ def _as_column(values: Any, what: str) -> Array:
         )
     if column.dtype.kind in "iuf":
         return column
-    plain = [_plain(value) for value in column]
-    if plain and all(isinstance(value, int | float) and not isinstance(value, bool) for value in plain):
+    # NumPy's scalars as the Python values they stand for.
+    plain = [value.item() if isinstance(value, np.generic) else value for value in column]
+    if plain and all(type(value) is int or type(value) is float for value in plain):
         return np.asarray(plain)
+    try:
+        hash(tuple(plain))
+    except TypeError as error:
+        raise DataError(f"{what}: one class a record was wanted, got nested labels such as {plain[0]!r}") from error
     out = np.empty(len(plain), dtype=object)
     out[:] = plain
     return out
 
 
-def _is_missing(value: Any) -> bool:
-    # pandas has missing values of its own that refuse to be compared; known by type, pandas stays unimported.
+def is_missing(value: Any) -> bool:
+    """True for a label that is not there: None, NaN, pandas' own missing values, an empty text."""
+    # pandas' missing values refuse to be compared; known by type, pandas stays unimported.
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, float | np.floating) and bool(np.isnan(value))
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy scalar as the Python value it stands for."""
-    return value.item() if isinstance(value, np.generic) else value
+    return bool(np.isnan(value)) if isinstance(value, float | np.floating) else isinstance(value, str) and not value
 
 
 def _from_numbers(

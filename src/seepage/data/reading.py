@@ -39,15 +39,33 @@ class Reading:
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("target", "id", "delimiter", "x", "y", "split"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigError(f"{name} is a text, got {value!r}")
+        if not _texts(self.drop):
+            raise ConfigError(f"drop is a list of column names, got {self.drop!r}")
+        if self.categories is not None and not _listings(self.categories):
+            raise ConfigError(f"categories is a list of texts for each column, got {self.categories!r}")
         if self.missing not in ("error", "drop"):
-            raise ConfigError(f"missing is 'error' or 'drop', got '{self.missing}'")
-        if isinstance(self.encode, str) and self.encode not in ("onehot", "ordinal"):
-            raise ConfigError(f"encode is 'onehot' or 'ordinal', got '{self.encode}'")
-        if self.size is not None and any(side < 1 for side in self.size):
-            raise ConfigError(f"size is (height, width) in pixels, got {tuple(self.size)}")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit is the greatest number of records, 1 or more, got {self.limit}")
+            raise ConfigError(f"missing is 'error' or 'drop', got {self.missing!r}")
+        if not isinstance(self.encode, TableEncoder) and self.encode not in (None, "onehot", "ordinal"):
+            raise ConfigError(f"encode is 'onehot' or 'ordinal', got {self.encode!r}")
+        if self.size is not None and not (_whole(self.size) and len(self.size) == 2):
+            raise ConfigError(f"size is (height, width) in pixels, got {self.size!r}")
+        if self.limit is not None and not _whole((self.limit,)):
+            raise ConfigError(f"limit is the greatest number of records, 1 or more, got {self.limit!r}")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ConfigError(f"delimiter is one character, got {self.delimiter!r}")
-        if isinstance(self.drop, str):
-            raise ConfigError(f"drop is a list of columns, got the text {self.drop!r}; write [{self.drop!r}]")
+
+
+def _texts(values: object) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
+
+
+def _listings(values: object) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(k, str) and _texts(v) for k, v in values.items())
+
+
+def _whole(values: object) -> bool:
+    return isinstance(values, list | tuple) and all(type(value) is int and value >= 1 for value in values)

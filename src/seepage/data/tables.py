@@ -21,7 +21,7 @@ from seepage.core.records import Records
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Modality
 from seepage.data.encoding import TableEncoder, column_of
-from seepage.data.labels import class_numbers, listed, need_two_classes, nfc
+from seepage.data.labels import class_numbers, is_missing, listed, need_two_classes, nfc
 from seepage.data.reading import Reading
 
 Array = np.ndarray
@@ -213,7 +213,7 @@ def frame_records(
         raise DataError(f"{what}: {len(frame)} records came with {len(labels)} labels")
     if labels is None and reading.target is not None and (labelled or reading.target in frame.columns):
         _need_column(frame, reading.target, "target", what)
-        labels = column_of(frame, reading.target).to_numpy(dtype=object)
+        labels = column_of(frame, reading.target).to_numpy()
     if labels is None and labelled:
         raise DataError(
             f"{what}: name the column that holds the class with target; the columns are {listed(map(str, frame))}"
@@ -324,8 +324,9 @@ def _check_ids(ids: tuple[str, ...], column: str, what: str) -> None:
 def _complete(wide: Array, labels: Array | None, names: tuple[str, ...], reading: Reading, what: str) -> Array:
     """The rows whose values are all there; every row, or an error, unless missing = "drop"."""
     bad = ~np.isfinite(wide)
-    unlabelled = np.zeros(len(wide), dtype=bool) if labels is None else pd.isna(pd.Series(labels)).to_numpy()
     if reading.missing == "drop":
+        labels = np.zeros(len(wide)) if labels is None else labels
+        unlabelled = np.asarray([is_missing(label) for label in labels], dtype=bool)
         keep = np.nonzero(~bad.any(axis=1) & ~unlabelled)[0]
         if not len(keep):
             raise DataError(f"{what}: every one of {len(wide)} records has a missing or infinite value")

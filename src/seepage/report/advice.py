@@ -55,7 +55,9 @@ def next_steps(record: AuditRecord, leak: Leak, verdict: Verdict) -> list[str]:
         return _sharpen(findings, verdict) + _failed(findings) + _defenses(made)
     if verdict.verdict == "no leak found":
         return [*_failed(findings), _try_harder(findings), "Audit again when the model, its data or its access change."]
-    return [f"Add an attack on {leak.value} to the audit (seepage list attacks shows them) before saying anything about it."]
+    return [
+        f"Add an attack on {leak.value} to the audit before saying anything about it: seepage list attacks names them."
+    ]
 
 
 def _proven(findings: Sequence[Finding]) -> list[Finding]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from seepage.core.record import Applied, AuditRecord, Estimate, Finding, Score
-from seepage.core.vocabulary import Access, Leak
+from seepage.core.record import Applied, AuditRecord, Estimate, Finding, LeftOut, Score
+from seepage.core.vocabulary import Access, Leak, closure
 
 ACCESS_WORDS: dict[Access, str] = {
     Access.LABELS: "labels",
@@ -22,8 +22,15 @@ ACCESS_WORDS: dict[Access, str] = {
 
 
 def access_text(accesses: Iterable[Access]) -> str:
-    """What was opened to an attack, as `scores` or `scores, embeddings`."""
-    return ", ".join(ACCESS_WORDS[access] for access in accesses) or "nothing"
+    """What was opened to an attack, as `scores` or `scores, embeddings`; what follows from another is not named."""
+    given = list(dict.fromkeys(accesses))
+    own = [a for a in given if not any(a in closure([other]) for other in given if other is not a)]
+    return ", ".join(ACCESS_WORDS[access] for access in own) or "nothing"
+
+
+def left_out(record: AuditRecord) -> list[LeftOut]:
+    """What was left out, each said once: one attack may stand in an audit with several parameters."""
+    return list({left.model_dump_json(): left for left in record.left_out}.values())
 
 
 def applied_text(parts: Sequence[Applied], none: str = "none") -> str:

@@ -2,18 +2,23 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from markupsafe import Markup
 
 from seepage.core.record import AuditRecord, Estimate, Finding
 from seepage.core.vocabulary import Leak
 from seepage.report import numbers
 from seepage.report.arms import access_text, applied_text, groups, whole
+from seepage.report.figures import DumbbellRow, dumbbell
+from seepage.report.html import render
 from seepage.report.identity import shareable
-from seepage.report.load import load_record
-from seepage.report.words import LEAK_WORDS
+from seepage.report.load import load_all, load_record
+from seepage.report.views import Chart
+from seepage.report.words import LEAK_WORDS, STATES
 from seepage.store.files import write_bytes
 
 Direction = Literal["more", "less", "unclear", "unknown"]
@@ -114,7 +119,7 @@ def _likeness(a: Finding, b: Finding) -> tuple[bool, ...]:
     return a.params == b.params, a.adversary == b.adversary, a.victim == b.victim, a.poisons == b.poisons
 
 
-def _matched(a: list[Finding], b: list[Finding]) -> list[tuple[Finding | None, Finding | None]]:
+def _matched(a: list[Finding], b: list[Finding]) -> Sequence[tuple[Finding | None, Finding | None]]:
     free: dict[tuple[str, ...], list[Finding]] = defaultdict(list)
     for f in b:
         free[_key(f)].append(f)
@@ -135,19 +140,17 @@ def _change(a: Finding | None, b: Finding | None) -> Change:
     if f is None:
         raise ValueError("a change needs a finding on at least one side")
     base = Change(f.leak, f.title, applied_text(f.defenses), access_text(f.access), a, b)
-    fields = base.__dict__
     if a is None or b is None:
-        return Change(**{**fields, "reason": "only in the second" if a is None else "only in the first"})
+        return replace(base, reason="only in the second" if a is None else "only in the first")
     failed = [name for name, g in (("first", a), ("second", b)) if g.status == "failed"]
     if failed:
-        return Change(**{**fields, "reason": f"failed in the {' and the '.join(failed)}"})
+        return replace(base, reason=f"failed in the {' and the '.join(failed)}")
     measure, start, end = _measure(a, b)
     if start is None or end is None:
-        return Change(**{**fields, "reason": measure})
+        return replace(base, reason=measure)
     gap = numbers.difference(end, start)
     way: Direction = "more" if gap.low > 0 else "less" if gap.high < 0 else "unclear"
-    found = {"measure": measure, "start": start, "end": end, "difference": gap, "direction": way}
-    return Change(**{**fields, **found})
+    return replace(base, measure=measure, start=start, end=end, difference=gap, direction=way)
 
 
 def _measure(a: Finding, b: Finding) -> tuple[str, Estimate | None, Estimate | None]:
@@ -164,7 +167,9 @@ def _measure(a: Finding, b: Finding) -> tuple[str, Estimate | None, Estimate | N
 
 def _config(a: Any, b: Any) -> list[ConfigChange]:
     x, y = _dotted(a), _dotted(b)
-    return [ConfigChange(key, x.get(key), y.get(key)) for key in sorted(x.keys() | y.keys()) if x.get(key) != y.get(key)]
+    return [
+        ConfigChange(key, x.get(key), y.get(key)) for key in sorted(x.keys() | y.keys()) if x.get(key) != y.get(key)
+    ]
 
 
 def _dotted(value: Any, path: str = "") -> dict[str, str]:
@@ -180,7 +185,12 @@ def _dotted(value: Any, path: str = "") -> dict[str, str]:
     }
 
 
-_DIRECTION_WORDS = {"more": "leaks more", "less": "leaks less", "unclear": "no clear change", "unknown": "not comparable"}
+_DIRECTION_WORDS = {
+    "more": "leaks more",
+    "less": "leaks less",
+    "unclear": "no clear change",
+    "unknown": "not compared",
+}
 
 
 def change_line(change: Change) -> str:
@@ -196,22 +206,66 @@ def compare_text(comparison: Comparison) -> str:
     a, b = comparison.before, comparison.after
     lines = [f"first   {a.run.id}  {a.title}".rstrip(), f"second  {b.run.id}  {b.title}".rstrip(), "", "Verdicts"]
     for v in comparison.verdicts:
-        lines.append(f"  {LEAK_WORDS[v.leak]}: {v.before} -> {v.after}" if v.changed else f"  {LEAK_WORDS[v.leak]}: {v.before}, as before")
+        lines.append(f"  {LEAK_WORDS[v.leak]}: {v.before}" + (f" -> {v.after}" if v.changed else ", as before"))
     lines += ["", "Findings"]
     for c in comparison.changes:
         lines += [f"  {LEAK_WORDS[c.leak]}, {c.title} ({c.access}; defense: {c.defenses})", f"    {change_line(c)}"]
     lines += ["", "Configuration"]
-    lines += [f"  {c.key}: {c.before or 'not set'} -> {c.after or 'not set'}" for c in comparison.config] or ["  the same"]
+    lines += [f"  {c.key}: {c.before or 'not set'} -> {c.after or 'not set'}" for c in comparison.config] or [
+        "  the same"
+    ]
     return "\n".join(lines) + "\n"
 
 
 def write_compare_html(run_a: Path | str, run_b: Path | str, out: Path | str) -> Path:
     """Write the comparison of two runs as one self-contained HTML file. It names no member.
 
+    Args:
+        run_a: a run folder or a `record.json`: what was before.
+        run_b: the same: what came after.
+        out: the file to write.
+
     Raises:
         StoreError: when a record cannot be read or `out` cannot be written.
     """
     path = Path(out)
-    a, b = (shareable(load_record(run), {}, show_records=False) for run in (run_a, run_b))
-    write_bytes(path, render_compare_html(compare(a, b)).encode(errors="replace"))
+    page = render_compare_html(compare(_nameless(run_a), _nameless(run_b)))
+    write_bytes(path, page.encode(errors="replace"))
     return path
+
+
+def _nameless(run: Path | str) -> AuditRecord:
+    record = load_record(run)
+    folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    arrays, _ = load_all(folder, record, show_records=False)
+    return shareable(record, arrays, show_records=False)
+
+
+def render_compare_html(comparison: Comparison) -> str:
+    """A comparison as HTML text."""
+    charts: list[Chart] = []
+    for k, leak in enumerate(Leak):
+        rows = [
+            DumbbellRow(c.title, f"{c.access} · defense: {c.defenses} · {c.measure}", c.start, c.end)
+            for c in comparison.changes
+            if c.leak is leak and c.start is not None and c.end is not None
+        ]
+        if rows:
+            title, words = f"{LEAK_WORDS[leak]}: first and second run", ("first", "second")
+            drawn = (Markup(dumbbell(f"change-{k}-{way}", title, rows, way, words)) for way in ("wide", "narrow"))
+            charts.append(Chart(title, *drawn))
+    ways = [c.direction for c in comparison.changes]
+    told = [
+        f"{n} finding{' leaks' if n == 1 else 's leak'} {way}" for way in ("more", "less") if (n := ways.count(way))
+    ]
+    summary = ", ".join(told) or "no finding changed by more than luck explains"
+    return render(
+        "compare.html.j2",
+        comparison=comparison,
+        charts=charts,
+        state="leak" if "more" in ways else "clear" if "less" in ways else "untried",
+        summary=summary[:1].upper() + summary[1:] + ".",
+        change_line=change_line,
+        states=STATES,
+        version=comparison.after.tool.version,
+    )

@@ -21,9 +21,9 @@ PER_PAGE = 12
 _COLUMNS = {
     "real": ("real", None),
     "reconstruction": ("recovered", "judge_confidence"),
-    "nearest_public": ("nearest public", "nearest_judge_confidence"),
+    "nearest_public": ("nearest", "nearest_judge_confidence"),
     "null_reconstruction": ("null model", "null_judge_confidence"),
-    "prior_draw": ("random draw", None),
+    "prior_draw": ("random", None),
 }
 
 _ABOUT = {
@@ -61,7 +61,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class Card:
-    """One class: its pictures (or a table of values) and the judge's verdict."""
+    """One class: its pictures (or a table of values) and the judge's verdict.
+
+    A control that has nothing for this class has no picture here.
+    """
 
     rank: int | None
     name: str
@@ -136,6 +139,8 @@ def _card(i: int, exposure: Exposure | None, arrays: Mapping[str, Array], pictur
     for kind, (caption, confidence) in _COLUMNS.items():
         if kind in arrays:
             sure = _at(arrays, confidence, i) if confidence else None
+            if sure is None and confidence in arrays and kind != "reconstruction":
+                continue
             src = data_uri(arrays[kind][i], _bound(arrays, "low"), _bound(arrays, "high")) if pictures else ""
             shots.append(Shot(kind, caption, _ABOUT[kind].format(name=name), src, sure))
     values = () if pictures else _values(i, arrays)
@@ -157,8 +162,14 @@ def _at(arrays: Mapping[str, Array], name: str, i: int) -> float | None:
 
 
 def _class_name(c: int, arrays: Mapping[str, Array]) -> str:
+    """The name of class `c`: `class_names` are by class number, or one for each row where only some classes are."""
     names = arrays.get("class_names")
-    return str(names[c]) if names is not None and 0 <= c < len(names) else f"class {c}"
+    if names is None:
+        return f"class {c}"
+    numbers = [int(label) for label in arrays["labels"]]
+    if len(names) == len(numbers) and max(numbers, default=0) >= len(names):
+        return str(names[numbers.index(c)]) if c in numbers else f"class {c}"
+    return str(names[c]) if 0 <= c < len(names) else f"class {c}"
 
 
 def _judged(i: int, arrays: Mapping[str, Array]) -> tuple[bool | None, str]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from markupsafe import Markup
 from seepage.core.errors import StoreError
 from seepage.core.record import AuditRecord, Finding
 from seepage.report import numbers
-from seepage.report.arms import access_text, applied_text
+from seepage.report.arms import access_text, applied_text, left_out
 from seepage.report.figures import legend_mark
 from seepage.report.gallery import MOST_BYTES, MOST_CLASSES, Gallery, gallery
 from seepage.report.identity import shareable
@@ -69,7 +69,7 @@ def write_html(run_folder: Path | str, show_records: bool = False, most_classes:
     arrays, problems = load_all(run, record, show_records)
     page = render_html(record, arrays, show_records, most_classes, problems)
     path = run / "report.html"
-    write_bytes(path, page.encode(), PRIVATE if show_records else PUBLIC)
+    write_bytes(path, page.encode(errors="replace"), PRIVATE if show_records else PUBLIC)
     return path
 
 
@@ -137,6 +137,7 @@ def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: lis
         "matrices": matrices(record),
         "rankings": [f for f in record.findings if f.exposed],
         "most_ranked": MOST_RANKED,
+        "left_out": left_out(record),
         "missing": sorted({item for score in scores for item in score.missing.items()}),
         "traces": {f.id: traces(f"trace-{k}", arrays.get(f.id, {})) for k, f in enumerate(record.findings)},
         "toml": toml_text(record.config.as_written),
@@ -214,39 +215,45 @@ def _environment() -> Environment:
         # No document may hold these characters, and nothing that is shown has a use for them.
         finalize=lambda value: _CONTROL_CHARACTERS.sub("\ufffd", value) if type(value) is str else value,
     )
-    env.filters.update(
-        number=numbers.number,
-        short=numbers.short,
-        interval=numbers.interval,
-        estimate=numbers.estimate,
-        signed=numbers.signed,
-        score=numbers.score_text,
-        p=numbers.p_text,
-        whole=numbers.whole,
-        duration=numbers.duration,
-        fact=numbers.fact,
-        plural=plural,
-        access=access_text,
-        applied=applied_text,
-        arm=arm_text,
-        date=_date,
-        label=_label,
-        exact=lambda value: f"{value:g}",
-        json=lambda value: json.dumps(value, ensure_ascii=False),
-    )
+    filters: dict[str, Callable[..., str]] = {
+        "number": numbers.number,
+        "short": numbers.short,
+        "interval": numbers.interval,
+        "estimate": numbers.estimate,
+        "signed": numbers.signed,
+        "score": numbers.score_text,
+        "p": numbers.p_text,
+        "whole": numbers.whole,
+        "duration": numbers.duration,
+        "fact": numbers.fact,
+        "plural": plural,
+        "access": access_text,
+        "applied": applied_text,
+        "arm": arm_text,
+        "date": _date,
+        "label": _label,
+        "exact": lambda value: f"{value:g}",
+        "json": lambda value: json.dumps(value, ensure_ascii=False),
+    }
+    env.filters.update(filters)
+    return env
+
+
+@cache
+def _shared() -> dict[str, Any]:
+    """What every page needs: style and script with the hashes by which its policy knows them, and vocabulary."""
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
-    env.globals.update(
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_sha256(style),
-        script_hash=_sha256(script),
-        legend=lambda kind: Markup(legend_mark(kind)),
-        bar=_bar,
-        leak_words=LEAK_WORDS,
-        control_words=CONTROL_WORDS,
-    )
-    return env
+    return {
+        "style": Markup(style),
+        "script": Markup(script),
+        "style_hash": _sha256(style),
+        "script_hash": _sha256(script),
+        "legend": lambda kind: Markup(legend_mark(kind)),
+        "bar": _bar,
+        "leak_words": LEAK_WORDS,
+        "control_words": CONTROL_WORDS,
+    }
 
 
 def _sha256(text: str) -> str:
@@ -255,4 +262,4 @@ def _sha256(text: str) -> str:
 
 def render(template: str, **context: Any) -> str:
     """A page of this package: `template` filled with `context`, every text in it escaped."""
-    return _environment().get_template(template).render(**context)
+    return _environment().get_template(template).render(**_shared(), **context)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seepage.core.record import AuditRecord
+from seepage.report.words import noun_of
 
 HIDDEN = "[hidden]"
 
@@ -35,9 +36,7 @@ def identities(record: AuditRecord, class_names: Iterable[str] = ()) -> frozense
     return frozenset(name for name in ids | set(class_names) if name)
 
 
-def shareable(
-    record: AuditRecord, arrays: Mapping[str, Mapping[str, np.ndarray]], show_records: bool
-) -> AuditRecord:
+def shareable(record: AuditRecord, arrays: Mapping[str, Mapping[str, np.ndarray]], show_records: bool) -> AuditRecord:
     """The record as a report may show it: never with credentials, with names of members only when asked for.
 
     Args:
@@ -63,17 +62,18 @@ def without_credentials(record: AuditRecord) -> AuditRecord:
 def without_identities(record: AuditRecord, class_names: Iterable[str] = ()) -> AuditRecord:
     """The record with members and classes numbered instead of named.
 
-    An id becomes `<unit> #<k>`, the same one wherever it appears, numbered from the most exposed. The
+    An id becomes `<unit> #<k>`, the same one wherever it appears, numbered as the findings rank them. The
     evidence beside it goes, and ids within other texts become `[hidden]`. Ids that cannot be told from
     ordinary words or numbers (up to three digits, or two lower-case letters) stay within other texts.
     """
     names = sorted(filter(_telling, identities(record, class_names)), key=len, reverse=True)
     whole = record.model_dump(mode="json")
-    numbers: dict[str, int] = {}
+    numbers: dict[str, dict[str, int]] = {}
     for source, finding in zip(record.findings, whole["findings"], strict=True):
-        unit = source.score.unit if source.score and source.score.unit in ("class", "person") else "record"
+        unit = noun_of(record, source.score)
+        known = numbers.setdefault(unit, {})
         for exposure in finding["exposed"]:
-            k = numbers.setdefault(exposure["id"], len(numbers) + 1)
+            k = known.setdefault(exposure["id"], len(known) + 1)
             exposure["id"], exposure["evidence"] = f"{unit} #{k}", ""
     exposed = [finding.pop("exposed") for finding in whole["findings"]]
     cleaned = _walked(whole, _hider(names), free=False)

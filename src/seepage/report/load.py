@@ -74,7 +74,9 @@ def load_arrays(run: Path | str, artifact: Artifact, only: frozenset[str] | None
     if asked.is_absolute() or ".." in asked.parts or not (run / asked).resolve().is_relative_to(run.resolve()):
         raise StoreError(f"the record names arrays outside its run folder ('{artifact.path}'); they are not read")
     try:
-        with np.load(run / asked, allow_pickle=False) as archive:
+        # Opened here, because numpy leaves the file open when it turns out not to be an archive.
+        with (run / asked).open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             names = [name for name in archive.files if only is None or name in only or name.startswith("trace_")]
             return {name: np.asarray(archive[name]) for name in names}
     except FileNotFoundError as error:
@@ -84,9 +86,7 @@ def load_arrays(run: Path | str, artifact: Artifact, only: frozenset[str] | None
         raise StoreError(f"the arrays '{artifact.path}' cannot be read ({error}): run the audit again") from error
 
 
-def load_all(
-    run: Path | str, record: AuditRecord, show_records: bool
-) -> tuple[dict[str, dict[str, Array]], list[str]]:
+def load_all(run: Path | str, record: AuditRecord, show_records: bool) -> tuple[dict[str, dict[str, Array]], list[str]]:
     """The arrays of every finding by its id, and a sentence for each file that could not be read.
 
     A record may be passed on without its arrays, so a missing file is said in the report and is no error.

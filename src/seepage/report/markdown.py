@@ -11,7 +11,7 @@ import numpy as np
 
 from seepage.core.record import AuditRecord
 from seepage.report import numbers
-from seepage.report.arms import access_text, applied_text, pairs
+from seepage.report.arms import access_text, applied_text, left_out, pairs
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
 from seepage.report.story import Story, stories, untried
@@ -185,7 +185,9 @@ def _rates(record: AuditRecord) -> str:
         for s in f.scores.values()
         if s.name.startswith("tpr")
     ]
-    return "## Members found at few false accusations\n\n" + _table(("Attack", "Measure", "Found"), rows) if rows else ""
+    return (
+        "## Members found at few false accusations\n\n" + _table(("Attack", "Measure", "Found"), rows) if rows else ""
+    )
 
 
 def _rankings(record: AuditRecord, show_records: bool) -> str:
@@ -200,7 +202,7 @@ def _rankings(record: AuditRecord, show_records: bool) -> str:
             names = ["Rank", "Member", "Value", "Without the model"] + (["Evidence"] if show_records else [])
             more = f"\n\nThe first {len(rows)} of {len(f.exposed)}." if len(f.exposed) > len(rows) else ""
             parts.append(f"### {_safe(f.title)} ({_safe(arm_text(f))})\n\n{_table(names, rows)}{more}")
-    numbered = "" if show_records else "\n\nMembers are numbered, from the most exposed; the same number is the same member."
+    numbered = "" if show_records else "\n\nMembers are numbered here; the same number is the same member throughout."
     return "\n\n".join([f"## Who is most exposed{numbered}", *parts]) if parts else ""
 
 
@@ -221,8 +223,10 @@ def _limits(record: AuditRecord) -> str:
         lines.append(f"{LEAK_WORDS[leak]}: the smallest leakage that would have been noticed {effect}.")
     lines += [_safe(limit) for limit in record.limits]
     missing = sorted({item for f in record.findings if f.score for item in f.score.missing.items()})
-    lines += [f"Missing: {CONTROL_WORDS.get(name, _safe(name))}. You could supply {_safe(what)}." for name, what in missing]
-    for left in record.left_out:
+    lines += [
+        f"Missing: {CONTROL_WORDS.get(name, _safe(name))}. You could supply {_safe(what)}." for name, what in missing
+    ]
+    for left in left_out(record):
         behind = f" behind {_safe(applied_text(left.defenses))}" if left.defenses else ""
         lines.append(f"Left out: {_safe(left.attack)} ({LEAK_WORDS[left.leak].lower()}){behind}: {_safe(left.reason)}")
     return "## What this cannot say\n\n" + _list(lines) if lines else ""

@@ -97,7 +97,7 @@ def whole(n: int | None) -> str:
     return MISSING if n is None else f"{n:,}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Seconds as a person says them: `0.4 s`, `42 s`, `3 min 5 s`, `2 h 10 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -109,7 +109,7 @@ def duration(seconds: float) -> str:
     return f"{total // 3600} h {total % 3600 // 60} min"
 
 
-def fact(value: float | str | None) -> str:
+def fact(value: float | int | str | None) -> str:
     """A fact of a record: counts whole, other numbers with two significant digits, text as it is."""
     if value is None:
         return MISSING

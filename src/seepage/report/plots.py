@@ -81,15 +81,15 @@ class RocPoint:
 
 @dataclass(frozen=True)
 class _LogSquare:
-    """Two log axes over [10^-decades, 1]; smaller values lie on the edge."""
+    """Two log axes over [lowest, 1]; smaller values lie on the edge."""
 
-    decades: int
+    lowest: float
     left: float = 56.0
     top: float = 12.0
     side: float = 330.0
 
     def share(self, v: Array | float) -> Array:
-        return 1 + np.log10(np.clip(v, 10.0**-self.decades, 1.0)) / self.decades
+        return np.asarray(1 - np.log10(np.clip(v, self.lowest, 1.0)) / math.log10(self.lowest))
 
     def x(self, v: Array | float) -> Array:
         return self.left + self.side * self.share(v)
@@ -100,7 +100,8 @@ class _LogSquare:
     def grid(self) -> str:
         right, bottom = self.left + self.side, self.top + self.side
         out = ""
-        for k in range(self.decades + 1):
+        out += element("rect", x=self.left, y=self.top, width=self.side, height=self.side, fill="none", stroke=LINE)
+        for k in range(math.floor(-math.log10(self.lowest) + 1e-9) + 1):
             v = 10.0**-k
             label = f"{v:g}" if k < 4 else f"1e−{k}"
             gx, gy = float(self.x(v)), float(self.y(v))
@@ -140,17 +141,16 @@ def roc(
         points: rates that are reported.
         resolution: one over the number of non-members: no rate below it can be estimated; greyed.
     """
-    rates = [p.fpr for p in points] + [float(v) for curve in curves for v in curve.fpr] + [resolution or 0.0]
-    least = min((rate for rate in rates if rate > 0), default=0.01)
-    axes = _LogSquare(decades=max(1, min(6, math.ceil(-math.log10(least) - 1e-9))))
+    axes = _LogSquare(_lowest(curves, points, resolution))
     right, bottom = axes.left + axes.side, axes.top + axes.side
     body = ""
-    if resolution and resolution > 10.0**-axes.decades:
+    if resolution and resolution > axes.lowest:
         width = float(axes.x(resolution)) - axes.left
         grey = element("rect", x=axes.left, y=axes.top, width=width, height=axes.side, fill=CONTROL, opacity=0.13)
         body += element("g", hover(f"Rates below {number(resolution)} cannot be estimated: too few non-members"), grey)
-        if width > 80:
-            body += text(axes.left + 6, bottom - 8, "not estimable", fill=MUTED, font_size="11", font_style="italic")
+        x = axes.left + width / 2 + 4
+        upright = {"transform": f"rotate(-90 {x:.1f} {axes.top + 10:g})", "text_anchor": "end"}
+        body += text(f"{x:.1f}", axes.top + 10, "not estimable", fill=MUTED, font_size="11", **upright)
     body += axes.grid() + "".join(axes.curve(curve) for curve in reversed(curves))
     for p in points:
         if p.tpr is not None:
@@ -158,6 +158,15 @@ def roc(
             body += element("circle", told, cx=float(axes.x(p.fpr)), cy=float(axes.y(p.tpr)), r=4.5, fill=VALUE)
     told = "; ".join(_roc_words(curve) for curve in curves) + ". The dashed diagonal is chance."
     return frame(name, title, told, body, right + 14, bottom + 46, "roc")
+
+
+def _lowest(curves: Sequence[RocCurve], points: Sequence[RocPoint], resolution: float | None) -> float:
+    """Where the axes begin: a little below the smallest rate that can be estimated."""
+    rates = [p.fpr for p in points if p.tpr is not None] + [float(v) for curve in curves for v in curve.fpr]
+    least = resolution or min((rate for rate in rates if rate > 0), default=0.01)
+    if any(p.tpr is None and p.fpr < least for p in points):
+        least /= 4
+    return min(max(least, 1e-7), 0.1)
 
 
 def _roc_words(curve: RocCurve) -> str:
@@ -178,17 +187,17 @@ def histogram(
         labels: what the two are called.
     """
     a, b = finite(ours), finite(others)
-    both = np.concatenate([a, b])
     width, height, left, top = 420.0, 190.0, 8.0, 34.0
     if not len(a) or not len(b):
         return frame(name, title, "no finite values", text(left, top, "no finite values"), width, 60, "histogram")
-    # A few far values would squeeze all others into one bin: they count in the outermost bins.
-    low, high = (float(v) for v in np.quantile(both, (0.01, 0.99)))
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
-    bins = int(np.clip(round(math.sqrt(len(both))), 8, 36))
-    edges = np.linspace(low, high, bins + 1)
-    shares = [np.histogram(np.clip(v, low, high), edges)[0] / len(v) for v in (a, b)]
+    bins = int(np.clip(round(math.sqrt(len(a) + len(b))), 8, 36))
+    edges, shares = _binned(a, b, bins)
+    ends = (number(float(edges[0])), number(float(edges[-1])))
+    if max(float(s.max()) for s in shares) > 0.5:
+        # Most values in one bin show nothing: draw their order among all values instead.
+        everything = np.sort(np.concatenate([a, b]))
+        edges, shares = _binned(_percentile(a, everything), _percentile(b, everything), bins)
+        ends = ("lowest score", "highest score, records in order")
     scale = (height - 30) / max(float(max(s.max() for s in shares)), 1e-12)
     base, step = top + height - 20, (width - 2 * left) / bins
     hatch = safe_name(f"{name}-hatch")
@@ -204,14 +213,29 @@ def histogram(
                 place = {"x": left + i * step + 0.5, "y": base - tall, "width": step - 1, "height": tall}
                 body += element("rect", told, fill=fill, stroke=stroke, stroke_width=0.7, opacity=opacity, **place)
     body += element("line", x1=left, x2=width - left, y1=base, y2=base, stroke=MUTED)
-    body += text(left, base + 17, number(low), fill=MUTED, font_size="12")
-    body += text(width - left, base + 17, number(high), fill=MUTED, font_size="12", text_anchor="end")
+    body += text(left, base + 17, ends[0], fill=MUTED, font_size="12")
+    body += text(width - left, base + 17, ends[1], fill=MUTED, font_size="12", text_anchor="end")
     body += element("rect", x=left, y=6, width=14, height=12, fill=VALUE, opacity=0.6)
     body += text(left + 20, 16, f"{labels[0]} ({len(a):,})", fill=INK, font_size="12")
     body += element("rect", x=left + 200, y=6, width=14, height=12, fill=f"url(#{hatch})", stroke=CONTROL)
     body += text(left + 220, 16, f"{labels[1]} ({len(b):,})", fill=INK, font_size="12")
     told = "; ".join(f"{label}: median {number(float(np.median(v)))}" for label, v in zip(labels, (a, b), strict=True))
     return frame(name, title, told, body, width, base + 26, "histogram")
+
+
+def _binned(a: Array, b: Array, bins: int) -> tuple[Array, list[Array]]:
+    """Edges over both, and the share of each in every bin; the far 1 % at both ends count in the outermost bins."""
+    low, high = (float(v) for v in np.quantile(np.concatenate([a, b]), (0.01, 0.99)))
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, bins + 1)
+    return edges, [np.histogram(np.clip(v, low, high), edges)[0] / len(v) for v in (a, b)]
+
+
+def _percentile(values: Array, everything: Array) -> Array:
+    """Where `values` lie among `everything` (sorted), from 0 to 100; equal values share their middle."""
+    below, upto = (np.searchsorted(everything, values, side=side) for side in ("left", "right"))
+    return 50.0 * (below + upto) / len(everything)
 
 
 def trace(name: str, label: str, values: Shaped[Array, " n"]) -> str:

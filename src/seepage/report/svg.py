@@ -130,7 +130,7 @@ class Across:
 
     def grid(self, pieces: Sequence[tuple[float, float]], bottom: float) -> str:
         """Vertical lines at round numbers, in `pieces` from top to bottom, and the numbers below `bottom`."""
-        marks = ticks(self.low, self.high)
+        marks = ticks(self.low, self.high, 7)
         lines = [self.upright(t, top, end, LINE) for t in marks for top, end in pieces]
         labels = [
             text(self.percent(t), bottom + 16, f"{t:g}".replace("-", "−"), fill=MUTED, text_anchor="middle")

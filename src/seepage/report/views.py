@@ -1,6 +1,5 @@
 """What the page shows beyond the record itself: charts, rankings and curves, made ready for the templates."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -126,25 +125,14 @@ class RocView:
     null: bool
 
 
-_RATE = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)(%?)$", re.IGNORECASE)
-
-
-def _rate(score: Score) -> float | None:
-    """The false positive rate in the name of a score like `tpr_at_fpr_0.01` or `tpr_at_1e-3`."""
-    found = _RATE.search(score.name) if score.name.startswith("tpr") else None
-    if found is None:
-        return None
-    rate = float(found[1]) / (100 if found[2] else 1)
-    return rate if 0 < rate <= 1 else None
-
-
 def roc_view(name: str, finding: Finding, arrays: Mapping[str, Array]) -> RocView | None:
     """The curves of a finding, or None when it has none that can be drawn; `name` is unique in the page."""
     ours = _curve("the attack", arrays, "", True)
     if ours is None:
         return None
     null = _curve("the same attack on the null model", arrays, "null_", False)
-    rates = [RateRow(_rate(s), s) for s in finding.scores.values() if s.name.startswith("tpr")]
+    # A blind guess finds as many members as it accuses others, so chance is the false positive rate itself.
+    rates = [RateRow(s.chance, s) for s in finding.scores.values() if s.name.startswith("tpr")]
     points = [RocPoint(row.fpr, row.score.value) for row in rates if row.fpr is not None]
     outside = len(finite(arrays["scores_nonmembers"])) if "scores_nonmembers" in arrays else 0
     curves = [ours, null] if null else [ours]
@@ -177,7 +165,7 @@ def traces(name: str, arrays: Mapping[str, Array]) -> list[Markup]:
     return [
         Markup(trace(f"{name}-{k}", key.removeprefix("trace_").replace("_", " "), values))
         for k, (key, values) in enumerate(arrays.items())
-        if key.startswith("trace_") and values.ndim == 1 and values.dtype.kind in "fiu"
+        if key.startswith("trace_") and values.ndim == 1 and len(values) > 1 and values.dtype.kind in "fiu"
     ]
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.optimize import root_scalar
 from scipy.stats import hypergeom
 
 from seepage.core.errors import DataError
@@ -34,7 +35,7 @@ _SUPPLY = {
     NULL_MODEL: "a recipe that trains a twin without the secret",
 }
 
-# The search for a p-value ends here; below it double precision cannot tell a tail from zero.
+# The search for a p-value ends here: one minus twice less is one in double precision.
 _LEAST_P = 1e-15
 
 
@@ -154,6 +155,15 @@ class Advantage(Measure):
         return 1.0 if self.hits == 0 else float(hypergeom.sf(self.hits - 1, everyone, self.members, accused))
 
 
+def _apart(value: Measure, control: Measure | float, confidence: float) -> Estimate:
+    """`value - control` with its interval; a number is known without error."""
+    if isinstance(control, Measure):
+        other, correlation = control.estimate(confidence), value.correlation(control)
+    else:
+        other, correlation = Estimate(value=control, low=control, high=control), 0.0
+    return difference(value.estimate(confidence), other, correlation)
+
+
 def contrast(value: Measure, control: Measure | float, confidence: float = 0.95) -> Estimate:
     """`value - control` with its interval (`stats.difference`).
 
@@ -161,13 +171,10 @@ def contrast(value: Measure, control: Measure | float, confidence: float = 0.95)
     long as the exact test of a blind guess does not reject at this level: a score interval
     excludes a small chance too easily (3 hits of 20 against 1 in 20 happen by chance in 7.5 % of audits).
     """
-    if isinstance(control, Measure):
-        return difference(value.estimate(confidence), control.estimate(confidence), value.correlation(control))
-    known = Estimate(value=control, low=control, high=control)
-    found = difference(value.estimate(confidence), known)
-    if found.low > 0 and value.above_chance(control) >= (1 - confidence) / 2:
-        return Estimate(value=found.value, low=0.0, high=found.high)
-    return found
+    found = _apart(value, control, confidence)
+    if isinstance(control, Measure) or found.low <= 0 or value.above_chance(control) < (1 - confidence) / 2:
+        return found
+    return Estimate(value=found.value, low=0.0, high=found.high)
 
 
 def leakage(value: Measure, controls: Mapping[str, Measure | float], confidence: float = 0.95) -> tuple[Estimate, str]:
@@ -197,31 +204,30 @@ def leakage(value: Measure, controls: Mapping[str, Measure | float], confidence:
 
 
 def _p_against(value: Measure, control: Measure | float) -> float:
-    """The level at which the interval of the difference begins to exclude zero, one-sided."""
-    sign = contrast(value, control).value
-    if sign == 0:
+    """The one-sided level at which the interval of the difference begins to exclude zero."""
+    gap = _apart(value, control, 0.95).value
+    if gap == 0:
         return 0.5
-    inside, outside = 0.5, _LEAST_P
 
-    def excludes(tail: float) -> bool:
-        found = contrast(value, control, 1 - 2 * tail)
-        return found.low > 0 if sign > 0 else found.high < 0
+    def clearance(log_tail: float) -> float:
+        found = _apart(value, control, 1 - 2 * math.exp(log_tail))
+        return found.low if gap > 0 else -found.high
 
-    if excludes(outside):
-        return outside if sign > 0 else 1 - outside
-    for _ in range(60):
-        middle = math.sqrt(inside * outside)
-        inside, outside = (middle, outside) if excludes(middle) else (inside, middle)
-        if inside / outside < 1 + 1e-6:
-            break
-    return inside if sign > 0 else 1 - inside
+    least, most = math.log(_LEAST_P), math.log(0.5 - 1e-9)
+    if clearance(least) >= 0:
+        tail = _LEAST_P
+    elif clearance(most) <= 0:
+        tail = 0.5
+    else:
+        tail = math.exp(float(root_scalar(clearance, bracket=(least, most), xtol=1e-7).root))
+    return tail if gap > 0 else 1 - tail
 
 
 def p_value(value: Measure, controls: Mapping[str, Measure | float]) -> float:
     """One-sided p-value of the claim that the value is above every control.
 
     The largest over controls of the level at which that control's interval begins to exclude zero,
-    found by bisection; against chance, never below the exact test of a blind guess. So the 95 %
+    found by root finding; against chance, never below the exact test of a blind guess. So the 95 %
     interval of `leakage` has low > 0 when, and only when, this is below 0.025. It is no smaller than
     1e-15.
 

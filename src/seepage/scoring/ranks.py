@@ -9,7 +9,6 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import root_scalar
 from scipy.special import bdtr, bdtrik, betainccinv, betaincinv
 from scipy.stats import hypergeom, mannwhitneyu, rankdata
 
@@ -92,18 +91,30 @@ def rank_variance(auc: float, m: int, n: int) -> float:
     return auc * (1 - auc) / (m * n) * (1 + (star - 1) * ((1 - auc) / (2 - auc) + auc / (1 + auc)))
 
 
-def _score_end(auc: float, m: int, n: int, z: float, inflation: float, end: float) -> float:
-    """The AUC towards `end` (0 or 1) from which the estimate is z standard errors away."""
-    if auc == end:
-        return end
+def _score_ends(auc: float, m: int, n: int, spread: float) -> tuple[float, float]:
+    """The AUCs t below and above the estimate with `(auc - t)^2 = spread * rank_variance(t)`.
 
-    def beyond(truth: float) -> float:
-        return abs(auc - truth) - z * math.sqrt(inflation * rank_variance(truth, m, n))
-
-    # At the end itself the variance is 0 and the estimate infinitely many standard errors away; next
-    # to the estimate it is hardly one away.
-    near = auc + (end - auc) * 1e-9
-    return float(root_scalar(beyond, bracket=(end, near), xtol=1e-10).root) if beyond(near) < 0 else auc
+    With the denominators (2 - t)(1 + t) cleared this is a quartic with one root on either side; when the
+    estimate is 0 it loses the root there and is a cubic, and 1 is the mirror of 0.
+    """
+    if auc == 1:
+        low, high = _score_ends(0.0, m, n, spread)
+        return 1 - high, 1 - low
+    star = (m + n) / 2
+    cleared = np.array([-1.0, 1.0, 2.0])
+    inner = (cleared + (star - 1) * np.array([-2.0, 2.0, 1.0])) * spread / (m * n)
+    if auc == 0:
+        curve = np.convolve([1.0, 0.0], cleared) - np.convolve([-1.0, 1.0], inner)
+    else:
+        curve = np.convolve([1.0, -2 * auc, auc * auc], cleared)
+        curve[:-1] -= np.convolve([-1.0, 1.0], inner)
+    roots = np.roots(curve)
+    real = roots.real[np.abs(roots.imag) < 1e-6]
+    below, above = real[(real >= -1e-9) & (real < auc)], real[(real <= 1 + 1e-9) & (real > auc)]
+    # With next to no spread the two roots meet, and rounding may leave none on a side.
+    low = float(below.max()) if len(below) else auc
+    high = float(above.min()) if len(above) else auc
+    return max(low, 0.0), min(high, 1.0)
 
 
 def auc_interval(placements: Placements, confidence: float = 0.95) -> Estimate:
@@ -119,7 +130,7 @@ def auc_interval(placements: Placements, confidence: float = 0.95) -> Estimate:
     z = critical(confidence)
     model, spread = rank_variance(auc, m, n), placements.variance
     inflation = max(1.0, spread / model) if model > 0 else 1.0
-    low, high = _score_end(auc, m, n, z, inflation, 0.0), _score_end(auc, m, n, z, inflation, 1.0)
+    low, high = _score_ends(auc, m, n, z * z * inflation)
     if 0 < auc < 1 and spread > 0:
         step = z * math.sqrt(spread) / (auc * (1 - auc))
         logit = math.log(auc / (1 - auc))

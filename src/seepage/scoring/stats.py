@@ -29,14 +29,14 @@ def critical(confidence: float) -> float:
     return -float(ndtri((1 - confidence) / 2))
 
 
-def _check_share(successes: float, n: int) -> None:
+def _check_share(successes: float | int, n: int) -> None:
     if n < 1:
         raise DataError("an interval needs at least one unit, got none")
     if not 0 <= successes <= n:
         raise DataError(f"successes should lie between 0 and {n}, got {successes}")
 
 
-def wilson(successes: float, n: int, confidence: float = 0.95) -> Estimate:
+def wilson(successes: float | int, n: int, confidence: float = 0.95) -> Estimate:
     """The share of successes with Wilson's score interval.
 
     `successes` may be fractional when each unit holds a mean of its own (see `unit_mean`).
@@ -156,7 +156,7 @@ def paired_correlation(a: Float[Array, " n"], b: Float[Array, " n"]) -> float:
     return float(np.clip(shared / spread, -1.0, 1.0))
 
 
-def paired_difference(a: Float[Array, " n"], b: Float[Array, " n"], confidence: float = 0.95) -> Estimate:
+def paired_difference(a: Float[Array, " n"], b: Float[Array, " k"], confidence: float = 0.95) -> Estimate:
     """The mean of `a` minus the mean of `b`, numbers in [0, 1] over the same units in the same order.
 
     Raises:

@@ -34,7 +34,7 @@ def choice(name: str, value: str, options: Iterable[str]) -> str:
     return value
 
 
-def positive(name: str, value: float) -> None:
+def positive(name: str, value: float | int) -> None:
     """Raise a ConfigError unless `value` is a finite number above zero."""
     if not np.isfinite(value) or value <= 0:
         raise ConfigError(f"{name} is a number above zero, got {value!r}")
@@ -155,7 +155,7 @@ def to_scores(
     outputs: str,
     who: str,
     *,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-3,
     error: type[ModelError] = ModelError,
     hint: str = "",
 ) -> Float[Array, " n c"]:

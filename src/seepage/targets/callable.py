@@ -43,6 +43,7 @@ class CallableModel:
         answers: "scores", "labels", or "auto" to tell from a few answers.
         class_names: what the data calls its classes, in its order, when the function answers texts.
         batch: how many records it is given at a time; all at once when not given.
+        sum_tolerance: how far from one a record's probabilities may sum: rounding needs some.
         family: the architecture family; a function does not say.
 
     Raises:
@@ -60,6 +61,7 @@ class CallableModel:
         answers: str = "auto",
         class_names: Sequence[str] = (),
         batch: int | None = None,
+        sum_tolerance: float = 1e-2,
         family: str = "unknown",
     ):
         self._fn = fn
@@ -67,6 +69,8 @@ class CallableModel:
         declared = agreed_classes(classes, class_names, self._who)
         if batch is not None:
             positive("batch", batch)
+        positive("sum_tolerance", sum_tolerance)
+        self._tolerance = sum_tolerance
         self._spec = spec
         self._outputs = choice("outputs", outputs, OUTPUTS)
         choice("answers", answers, ("auto", "scores", "labels"))
@@ -82,7 +86,7 @@ class CallableModel:
             self._classes = declared
             self._columns(first)
             return
-        width = to_scores(as_rows(first, len(x), self._who), self._outputs, self._who).shape[1]
+        width = self._scores(as_rows(first, len(x), self._who)).shape[1]
         enough_classes(width, self._who)
         if declared not in (None, width):
             raise ModelError(f"{self._who} tells {width} classes apart, but {declared} were declared")
@@ -124,7 +128,7 @@ class CallableModel:
         answer = self._ask(x)
         if self._labels:
             return one_hot(self._columns(answer), self._classes)
-        return to_scores(self._rows(answer, len(x)), self._outputs, self._who)
+        return self._scores(self._rows(answer, len(x)))
 
     def logits(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
         """(n, classes) unnormalised outputs.
@@ -154,6 +158,10 @@ class CallableModel:
             parts.append(answer)
         return np.concatenate(parts)
 
+    def _scores(self, rows: Array) -> Array:
+        hint = "; if the function rounds its scores, raise sum_tolerance"
+        return to_scores(rows, self._outputs, self._who, tolerance=self._tolerance, hint=hint)
+
     def _rows(self, answer: Array, n: int) -> Array:
         rows = as_rows(answer, n, self._who)
         width = 2 if rows.shape[1] == 1 else rows.shape[1]
@@ -177,6 +185,7 @@ def load_callable(
     answers: str = "auto",
     class_names: Sequence[str] = (),
     batch: int | None = None,
+    sum_tolerance: float = 1e-2,
     family: str = "unknown",
 ) -> CallableModel:
     """A victim from a function or its import path "package.module:name".
@@ -196,6 +205,7 @@ def load_callable(
         answers=answers,
         class_names=class_names,
         batch=batch,
+        sum_tolerance=sum_tolerance,
         family=family,
     )
 

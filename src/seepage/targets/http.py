@@ -3,10 +3,10 @@
 import json
 import logging
 import random
-import time
 import weakref
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -116,7 +116,7 @@ class Endpoint:
     def _exchange(self, method: str, url: str, content: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
         """One request and its whole answer, within the timeout."""
         self.requests += 1
-        deadline = time.monotonic() + self._timeout
+        deadline = monotonic() + self._timeout
         kind = {} if content is None else {"Content-Type": "application/json"}
         parts: list[bytes] = []
         size = 0
@@ -126,7 +126,7 @@ class Endpoint:
                 size += len(part)
                 if size > _MOST_BYTES:
                     raise EndpointError(f"{shown(url)} answered more than {_MOST_BYTES >> 20} MiB; lower batch")
-                if time.monotonic() > deadline:
+                if monotonic() > deadline:
                     raise httpx2.ReadTimeout("the answer trickles in")
             return answer.status_code, answer.headers, b"".join(parts)
 
@@ -153,7 +153,7 @@ class Endpoint:
     def _sleep(self, seconds: float) -> None:
         self.retried += 1
         self.waited += seconds
-        time.sleep(seconds)
+        sleep(seconds)
 
     def _redirected(self, url: str, location: str, hops: int) -> str:
         target = urljoin(url, location)

@@ -125,9 +125,12 @@ class OnnxModel:
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """SHA-256 over the file and the declaration."""
+        """SHA-256 over the file, the files of weights beside it that it names, and the declaration."""
         said = repr((self._output, self._outputs, self._columns, self._classes)).encode()
-        return digest(self._path.read_bytes(), said, spec_text(self._spec))
+        content = self._path.read_bytes()
+        beside = [p for p in sorted(self._path.parent.iterdir()) if p != self._path and p.is_file()]
+        named = [p.read_bytes() for p in beside if p.name.encode() in content]
+        return digest(content, said, spec_text(self._spec), *named)
 
     def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
         """(n, classes) probabilities, float64, or one-hot rows of a victim that gives labels alone.
@@ -189,7 +192,7 @@ class OnnxModel:
                 return candidates[0].name, form
             if candidates:
                 raise ModelError(
-                    f"{self._who} has several outputs that could be the scores: say output=; it has {listed}"
+                    f"{self._who} has several outputs to choose from: name one with output=; it has {listed}"
                 )
         raise ModelError(f"{self._who} has no output with scores or labels; it has {listed}")
 

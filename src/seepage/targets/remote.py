@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -154,7 +154,7 @@ class HttpModel:
         return None
 
     @property
-    def traffic(self) -> dict[str, float]:
+    def traffic(self) -> dict[str, int | float]:
         """Requests sent, how many of them were further tries, and seconds waited between tries."""
         e = self._endpoint
         return {"requests": e.requests, "retries": e.retried, "seconds_waited": e.waited}
@@ -163,7 +163,7 @@ class HttpModel:
         """Close the connections."""
         self._endpoint.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "HttpModel":
         return self
 
     def __exit__(
@@ -211,11 +211,13 @@ class HttpModel:
         if self._about is None or not isinstance(self._wire, OipWire):
             return
         try:
-            self._wire = self._wire.described(self._endpoint.ask("GET", self._about))
+            metadata = self._endpoint.ask("GET", self._about)
         except EndpointError as error:
             if not self._wire.input_name:
                 raise EndpointError(f"{error}; or name the model's input with input_name=") from error
             log.info("%s; going on with the declared input '%s'", error, self._wire.input_name)
+        else:
+            self._wire = self._wire.described(metadata)
         self._about = None
 
     def _learn(self, declared: int | None) -> None:

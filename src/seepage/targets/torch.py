@@ -105,8 +105,8 @@ class Differentiable(nn.Module):
             x = (x - self.mean.to(x)) / self.std.to(x)
         return x.movedim(1, -1).contiguous() if self._last else x
 
-    def raw(self, x: Float[Tensor, " n ..."]) -> Float[Tensor, " n k"]:
-        """What the network itself answers, as (n, k)."""
+    def raw(self, x: Float[Tensor, " n ..."]) -> Tensor:
+        """What the network itself answers: (n, k), when it is a classifier."""
         weight = next((p for p in self.network.parameters() if p.is_floating_point()), None)
         prepared = self.prepare(x)
         out = _tensor(self.network(prepared if weight is None else prepared.to(weight.device, weight.dtype)))

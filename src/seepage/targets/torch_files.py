@@ -117,21 +117,27 @@ def _read(path: Path, trust_pickle: bool) -> Any:
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        names, whole = pickled_names(_pickle_of(path))
-        foreign = sorted(
-            name for name in names if not name.startswith(("torch._utils.", "torch.storage.", "collections."))
-        )
-        if not foreign and not whole:
-            raise _damaged(path, error) from error
-        reason: Exception = error
+        if not trust_pickle:
+            raise _refused(path, error) from error
     except Exception as error:  # a damaged pickle can make its reader fail in any way
         raise _damaged(path, error) from error
-    if not trust_pickle:
-        raise TrustError(
-            f"'{path.name}' holds more than tensors and would run code when loaded (it asks for {_some(foreign)}); "
-            f"{_CONVERT}; or, if you trust where it comes from, pass trust_pickle=True (--trust-pickle)"
-        ) from reason
     return unpickle(path, lambda p: torch.load(p, map_location="cpu", weights_only=False), trust_pickle, _CONVERT)
+
+
+def _refused(path: Path, error: Exception) -> ModelError:
+    """Why a file cannot be read without running code: it wants to, or it is damaged."""
+    try:
+        names, whole = pickled_names(_pickle_of(path))
+    except zipfile.BadZipFile:
+        return _damaged(path, error)
+    foreign = sorted(name for name in names if not name.startswith(_HARMLESS))
+    if not foreign and not whole:
+        return _damaged(path, error)
+    return TrustError(
+        f"'{path.name}' holds more than tensors and would run code when loaded "
+        f"(it asks for {_some(foreign) or 'other objects'}); {_CONVERT}; "
+        "or, if you trust where it comes from, pass trust_pickle=True (--trust-pickle)"
+    )
 
 
 def _is_torchscript(path: Path) -> bool:

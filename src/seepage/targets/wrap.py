@@ -96,7 +96,7 @@ def wrap(
     thing: Any,
     spec: InputSpec | None = None,
     *,
-    like: "Records | Array | Splits | None" = None,
+    like: Any = None,
     classes: int | None = None,
     trust_pickle: bool = False,
     **options: Any,
@@ -108,8 +108,8 @@ def wrap(
             `.onnx`, `.skops`, pickled or (with `build=`) torch file, or a victim, which is returned
             as it is.
         spec: what one record is and how the victim wants it prepared; read off `like` when not given.
-        like: records such as the victim takes: all of them, since their range becomes the range
-            within which the victim may be asked.
+        like: `Records`, `Splits` or an array such as the victim takes: all of them, since their range
+            becomes the range within which the victim may be asked.
         classes: how many classes; found by asking where that can be.
         trust_pickle: whether files may run code while they are loaded.
         options: further arguments of the adapter: `TorchModel`, `load_torch`, `SklearnModel`,
@@ -151,7 +151,7 @@ def wrap(
     return maker(thing, spec, **options)
 
 
-def infer_spec(records: "Records | Array | Splits", *more: "Records | Array") -> InputSpec:
+def infer_spec(records: Any, *more: Any) -> InputSpec:
     """What one input looks like, read off records.
 
     Images, (n, c, h, w), get the range [0, 1], [0, 255] or [-1, 1] when their values lie in it, else
@@ -159,9 +159,9 @@ def infer_spec(records: "Records | Array | Splits", *more: "Records | Array") ->
     greatest value of each feature.
 
     Args:
-        records: everything the victim may be asked about: records, an array, or splits (whose
-            members, non-members and public records all count).
-        more: further records.
+        records: everything the victim may be asked about: `Records`, an array, tensor or data frame,
+            or `Splits` (whose members, non-members and public records all count).
+        more: further `Records` or arrays.
 
     Raises:
         DataError: when they are empty, not finite, or not of one shape.
@@ -254,4 +254,5 @@ def _image_bounds(arrays: Iterable[Array]) -> Bounds:
     if -1 <= low < 0 and high <= 1:
         return Bounds.of(-1.0, 1.0)
     step = 10.0 ** (np.floor(np.log10(max(high - low, abs(high), abs(low)))) - 1)
-    return Bounds.of(float(np.floor(low / step) * step), float(np.ceil(high / step) * step))
+    # 1.2 read as float32 is a little more than 1.2: the slack lies within that of `Bounds.contain`.
+    return Bounds.of(float(np.floor(low / step + 1e-4) * step), float(np.ceil(high / step - 1e-4) * step))

@@ -29,10 +29,10 @@ class TemplateVictim:
     """Scores a record by its likeness to private templates; the templates can be had back from it.
 
     With d_k = ||x - t_k||, the logit of class c is log sum over its templates of (1 + d_k^2 / 2 s^2)^-q.
-    One template a class: the likelihood of class c, with every other class at least D away, is greatest
-    within about D / (D^2 / 2 s^2) of t_c (.5 % of D at the default width). The tails are those of
-    Student's kernel on purpose: with a Gaussian one the squares of x cancel in the softmax, the victim is
-    linear, and its surest input lies at the edge of the bounds instead of at the template.
+    One template a class: with every other one at least D away, class c is likeliest within 2 s^2 / D of t_c
+    (.5 % of D at the default width; `likeliest` says where). The tails are those of Student's kernel on
+    purpose: with a Gaussian one the squares of x cancel in the softmax, the victim is linear, and its
+    surest input lies at the edge of the bounds instead of at the template.
 
     Several templates a class make a kernel classifier that memorises its members.
 
@@ -77,8 +77,27 @@ class TemplateVictim:
         return float(np.sqrt(self._squared(self.templates)[other].min())) if other.any() else 1.0
 
     def _squared(self, x: Float[Array, " n ..."]) -> Float[Array, " n k"]:
-        flat, templates = x.reshape(len(x), -1).astype(np.float64), self.templates.reshape(len(self.templates), -1)
+        flat = x.reshape(len(x), self.spec.size).astype(np.float64)
+        templates = self.templates.reshape(len(self.templates), self.spec.size)
         return np.square(flat[:, None] - templates[None]).sum(-1)
+
+    def likeliest(self, c: int) -> Float[Array, " ..."]:
+        """The record that class `c` is likeliest at, to first order in how far it lies from the template.
+
+        Setting the gradient of log p_c to zero near t_c gives
+        x - t_c = sum_j w_j (t_c - t_j) / (1 + D_j^2 / 2 s^2) / sum_j w_j over the other templates, with
+        w_j = (1 + D_j^2 / 2 s^2)^-q and D_j their distances.
+
+        Raises:
+            ConfigError: when a class has several templates.
+        """
+        if self.classes != len(self.templates):
+            raise ConfigError("the closed form is of one template a class; this victim has several in some")
+        (place,) = np.nonzero(self.labels == c)[0]
+        others = np.delete(self.templates, place, axis=0)
+        far = 1 + np.delete(self._squared(self.templates[place][None])[0], place) / (2 * self.width**2)
+        weight = far**-self.power / (far**-self.power).sum()
+        return self.templates[place] + np.tensordot(weight / far, self.templates[place] - others, axes=1)
 
     def embeddings(self, x: Float[Array, " n ..."]) -> Float[Array, " n k"]:
         """The distance to every template."""

@@ -24,9 +24,9 @@ class LatentGradient(InversionAttack):
 
     The form is that of GMI (a prior from public records, an identity loss, restarts), with the parts
     that later papers found to matter: starts screened by the victim, a margin in place of the
-    cross-entropy, every picture moved at random before each step, and the start kept that the victim
-    recognises best over several random moves (Plug & Play's transformation-robust selection). The
-    prior is linear, so it is learned in a moment; no network is trained.
+    cross-entropy, every picture moved at random before each step, and the starts selected by how well the victim
+    recognises them over several random moves (Plug & Play's transformation-robust selection): the surest
+    one, or all of them blended with weights proportional to their probability. The prior is linear, so it is learned in a moment; no network is trained.
     """
 
     name: ClassVar[str] = "latent"
@@ -52,15 +52,15 @@ class LatentGradient(InversionAttack):
     screened: int = Field(default=1000, ge=0, description="prior draws the starts are chosen from")
     augment: bool = Field(default=True, description="move pictures at random before each step")
     selection: Literal["best", "blend"] = Field(
-        default="best", description="keep the surest start, or blend the starts' latents by how sure they are"
+        default="blend",
+        description="keep the surest start, or blend the starts' latents by how sure they are",
     )
     batched: bool = Field(default=True, description="all classes and starts at once; off only to measure what it saves")
 
     def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
         rows = len(knowledge.classes) * self.starts
         public = 0 if knowledge.public is None else len(knowledge.public)
-        rounds = 1 if self.batched else len(knowledge.classes) * self.starts
-        return rows * (self.steps + CHECKS) + (public + self.screened) * rounds
+        return rows * (self.steps + CHECKS) + public + self.screened
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         if budget is not None and isinstance(knowledge, InversionKnowledge) and self.cost(knowledge, None) > budget:
@@ -74,16 +74,12 @@ class LatentGradient(InversionAttack):
         prior = PCAPrior.fit(public.x, knowledge.spec, self.components)
         net = target.weights()
         draws = torch_rng(rng)
-        if self.batched:
-            z, sure = self._search(net, prior, public, knowledge.classes, self.starts, draws)
-        else:
-            found = [
-                self._search(net, prior, public, knowledge.classes[i : i + 1], 1, draws)
-                for i in range(len(knowledge.classes))
-                for _ in range(self.starts)
-            ]
-            z = np.concatenate([part for part, _ in found])
-            sure = np.concatenate([part for _, part in found])
+        starts = self._starts(net, prior, public, torch.from_numpy(knowledge.classes), draws)
+        wanted = torch.from_numpy(np.repeat(knowledge.classes, self.starts))
+        # One row at a time when asked to: only to measure what the batch saves.
+        parts = [slice(0, len(wanted))] if self.batched else [slice(i, i + 1) for i in range(len(wanted))]
+        found = [self._search(net, prior, starts[part], wanted[part], draws) for part in parts]
+        z, sure = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
         keep = best_of(sure, self.starts)
         latents = z[keep]
         if self.selection == "blend":
@@ -93,18 +89,11 @@ class LatentGradient(InversionAttack):
         return Reconstruction(prior.decode(latents), knowledge.classes, np.exp(sure[keep]))
 
     def _search(
-        self,
-        net: WhiteBox,
-        prior: PCAPrior,
-        public: Records,
-        classes: Array,
-        starts: int,
-        draws: torch.Generator,
+        self, net: WhiteBox, prior: PCAPrior, starts: torch.Tensor, wanted: torch.Tensor, draws: torch.Generator
     ) -> tuple[Array, Array]:
-        """Latents (classes * starts, k) and the log-probability of each over random moves."""
+        """Latents (n, k) from `starts`, and the log-probability of each one's class over random moves."""
         decode = prior.torch_decoder()
-        wanted = torch.from_numpy(np.repeat(classes, starts))
-        z = self._starts(net, prior, public, torch.from_numpy(classes), starts, draws).requires_grad_(True)
+        z = starts.clone().requires_grad_(True)
         optimiser = torch.optim.Adam([z], self.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps, self.rate * 0.05)
         objective = OBJECTIVES[self.objective]
@@ -127,25 +116,16 @@ class LatentGradient(InversionAttack):
         return z.detach().numpy(), torch.stack(seen).mean(dim=0).numpy()
 
     def _starts(
-        self,
-        net: WhiteBox,
-        prior: PCAPrior,
-        public: Records,
-        classes: torch.Tensor,
-        starts: int,
-        draws: torch.Generator,
+        self, net: WhiteBox, prior: PCAPrior, public: Records, classes: torch.Tensor, draws: torch.Generator
     ) -> torch.Tensor:
-        """The candidates the victim takes for each class most readily, and the mean record as the last start."""
+        """For each class the candidates that the victim takes for it most readily, then the mean record."""
         known = torch.from_numpy(prior.encode(public.x)).clamp(-self.limit, self.limit)
         drawn = 0.8 * torch.randn(self.screened, prior.size, generator=draws)
         pool = torch.cat([known, drawn.clamp(-self.limit, self.limit)])
         decode = prior.torch_decoder()
         with torch.no_grad():
             sure = torch.cat([net(decode(part)).log_softmax(dim=1) for part in pool.split(256)])
-        if starts == 1:
-            return pool[sure[:, classes].argmax(dim=0)].clone()
-        count = min(starts - 1, len(pool))
-        top = sure[:, classes].topk(count, dim=0).indices.T
-        chosen = pool[top]
-        blank = torch.zeros(len(classes), starts - count, prior.size)
-        return torch.cat([chosen, blank], dim=1).reshape(-1, prior.size).clone()
+        count = min(max(self.starts - 1, 1), len(pool))
+        chosen = pool[sure[:, classes].topk(count, dim=0).indices.T]
+        blank = torch.zeros(len(classes), self.starts - count, prior.size)
+        return torch.cat([chosen, blank], dim=1).reshape(-1, prior.size)

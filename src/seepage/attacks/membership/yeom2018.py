@@ -4,7 +4,7 @@ A model fits what it was trained on: its loss there is lower, its confidence hig
 candidate, no reference model. What varies is the statistic.
 """
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -93,7 +93,7 @@ class Threshold(MembershipAttack):
     batch: int = Field(default=256, ge=1)
 
     @model_validator(mode="after")
-    def _loss_only(self) -> Self:
+    def _loss_only(self) -> "Threshold":
         if self.average_training_loss is not None and self.statistic != "loss":
             raise ValueError(f"average_training_loss is a threshold on the loss, not on the {self.statistic}")
         return self

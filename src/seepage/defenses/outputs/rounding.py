@@ -35,6 +35,11 @@ class Round(OutputDefense):
 
     digits: int = Field(default=2, ge=0, le=10)
 
+    @property
+    def resolution(self) -> float:
+        """The step between two answers: 10^-digits."""
+        return 10.0**-self.digits
+
     def answer(self, scores: Float[Array, " n c"]) -> Float[Array, " n c"]:
         """The scores rounded; halves go to the even digit. Rounding twice changes nothing more."""
         return np.round(np.asarray(scores, dtype=np.float64), self.digits).astype(np.float32)
@@ -42,4 +47,4 @@ class Round(OutputDefense):
     def wrap(self, model: Model, rng: np.random.Generator) -> DefendedModel:
         """`model` answering rounded scores; draws nothing from `rng`."""
         del rng
-        return DefendedModel(model, self.answer)
+        return DefendedModel(model, self.answer, self.leaves)

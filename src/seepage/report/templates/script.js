@@ -80,7 +80,7 @@
   unfold();
   let opened = [];
   addEventListener("beforeprint", () => {
-    opened = all("details:not([open])");
+    opened = all("details:not([open]):not(.long)");
     opened.forEach((details) => { details.open = true; });
   });
   addEventListener("afterprint", () => {
