@@ -9,7 +9,7 @@ from jaxtyping import install_import_hook
 
 # Every shape and type in a signature of the package is checked while tests run. Installed before the
 # package is imported by any test.
-_hook = install_import_hook("seepage", "beartype.beartype")
+_hook = install_import_hook("seepage", "typechecker.check")
 
 import pytest
 import torch

@@ -217,7 +217,9 @@ def inversion_finding(
         "adversary": "adaptive",
         "status": "done",
         "headline": "judge_accuracy_1",
-        "scores": {
+        "scores": {}
+        if "scores" in more
+        else {
             "judge_accuracy_1": accuracy(hits),
             "judge_accuracy_5": accuracy(min(hits + 2, PEOPLE), no_model=11, null=8, k=5),
         },

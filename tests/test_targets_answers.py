@@ -77,6 +77,12 @@ def test_what_is_no_distribution_is_refused_with_the_way_out(rows, outputs, mess
     assert 'outputs="logits"' in str(caught.value)
 
 
+def test_a_last_bit_below_zero_is_zero():
+    scores = to_scores(np.array([[1.0, -1e-9]]), "probabilities", WHO)
+    assert np.array_equal(scores, [[1.0, 0.0]])
+    assert np.array_equal(to_scores(np.array([[-1e-9], [1 + 1e-9]]), "probabilities", WHO), [[1, 0], [0, 1]])
+
+
 def test_kinds_are_told_apart():
     p = softmax(np.random.default_rng(0).normal(size=(5, 3)))
     assert kind_of(p) == "probabilities"

@@ -26,7 +26,7 @@ from seepage.targets.onnx import OnnxModel
 from seepage.targets.remote import HttpModel
 from seepage.targets.sklearn import SklearnModel
 from seepage.targets.torch import TorchModel
-from seepage.targets.wrap import kinds, option_names
+from seepage.targets.wrap import file_option, kinds, option_names
 
 X, Y = table(40)
 
@@ -168,6 +168,9 @@ def test_options_are_listed_for_every_kind():
         names = option_names(kind)
         assert "classes" in names
         assert not {"spec", "self", "trust_pickle"} & set(names)
+        assert file_option(kind) in (*names, None)
+    assert file_option("torch") == "weights"
+    assert file_option("http") is None
 
 
 def test_trust_is_passed_on(tmp_path):

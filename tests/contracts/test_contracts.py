@@ -1,6 +1,7 @@
 """The contracts let sound plugins pass, and catch every fault planted here by the right contract."""
 
 import os
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -134,6 +135,14 @@ class SeedsTorch(Loss):
         return super().run(target, knowledge, rng)
 
 
+class PlainDraws(Loss):
+    """Breaks ties with Python's own generator."""
+
+    def run(self, target: Target, knowledge: Any, rng: np.random.Generator) -> Scores:
+        made = super().run(target, knowledge, rng)
+        return Scores(made.values + random.random() * 1e-9)
+
+
 class SystemDraws(Loss):
     """Breaks ties with the system's entropy."""
 
@@ -264,6 +273,7 @@ PLANTED_IN_ATTACKS: list[tuple[type[Attack], str, str]] = [
     (AsksNothing, "budget", "a control, not an attack"),
     (GlobalDraws, "determinism", "global generator of numpy.random"),
     (SeedsTorch, "determinism", "global generator of torch"),
+    (PlainDraws, "determinism", "another guess"),
     (SystemDraws, "determinism", "another guess"),
     (Remembers, "determinism", "guess"),
     (NotANumber, "guess", "NaN"),

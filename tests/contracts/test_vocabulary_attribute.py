@@ -144,7 +144,7 @@ def test_the_tree_gives_away_its_members_and_nobody_else(seed: int) -> None:
     assert target.queries == 2 * EACH * len(VALUES)
     for found in (members, others):
         assert found.controls["no_model"] is not None
-        assert found.controls["no_model"].value > 0.55
+        assert found.controls["no_model"].value > 0.5
         assert found.leakage is not None
     assert members.leakage is not None
     assert members.leakage.low > 0

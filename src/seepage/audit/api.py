@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def audit_file(
     out: Path | None = None,
     trust_pickle: bool = False,
     fresh: bool = False,
+    processes: int | None = None,
     progress: Listener | None = None,
 ) -> tuple[AuditRecord, AuditConfig]:
     """Carry out the audit that a TOML file describes.
@@ -74,6 +76,7 @@ def audit_file(
         out: folder of the runs, instead of the file's.
         trust_pickle: whether pickled models may be loaded; a pickle runs code.
         fresh: take up no unfinished run and use no earlier finding.
+        processes: worker processes, instead of the file's; the record does not depend on it.
         progress: called with progress.
 
     Returns:
@@ -83,6 +86,8 @@ def audit_file(
         SeepageError: for what cannot be used. An attack that fails is a finding, not an error.
     """
     setting, config = setting_of_file(file, settings, out=out, trust_pickle=trust_pickle)
+    if processes is not None:
+        setting = replace(setting, processes=processes)
     return execute(setting, progress, fresh), config
 
 

@@ -3,9 +3,11 @@
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save
 
 from seepage.core.errors import ModelError, SeepageError
 from seepage.core.recipe import Recipe
@@ -16,6 +18,7 @@ from seepage.core.victim import Model
 from seepage.models.recipes import RECIPES, built_in, untrained
 from seepage.store.files import PRIVATE, digest, write_bytes
 from seepage.targets import wrap
+from seepage.targets.torch import TorchModel
 
 Fit = Callable[..., Any]
 # Raised when a change of the training code here makes kept weights worthless.
@@ -69,24 +72,31 @@ class Trainer:
     def recipe(self, spec: InputSpec, pool: Records, kept: Path | None) -> Recipe:
         """The recipe over a pool of records; trained weights are kept in `kept` where they can be read back."""
 
-        def train(records: Records, seed: int) -> Model:
-            path = self.kept_at(records, seed, spec, kept)
-            if path is not None and path.is_file() and self.built_in is not None:
-                shape, classes = tuple(records.x.shape[1:]), int(records.labels().max()) + 1
-                known = built_in(self.built_in)
-                return wrap(str(path), spec, build=lambda: untrained(known, shape, classes, self.options))
-            model = self._fit(records, seed, spec)
-            if path is not None:
-                _keep(model, path)
-            return model
+        def train(records: Records, seed: int, **changed: Any) -> Model:
+            # What a training defense asks for comes on top of the recipe's own options.
+            if changed:
+                return replace(self, options={**self.options, **changed})._trained(records, seed, spec, kept)
+            return self._trained(records, seed, spec, kept)
 
         return Recipe(train, pool, self.name)
+
+    def _trained(self, records: Records, seed: int, spec: InputSpec, kept: Path | None) -> Model:
+        path = self.kept_at(records, seed, spec, kept)
+        if path is not None and path.is_file() and self.built_in is not None:
+            shape, classes = tuple(records.x.shape[1:]), int(records.labels().max()) + 1
+            known = built_in(self.built_in)
+            return wrap(str(path), spec, build=lambda: untrained(known, shape, classes, self.options))
+        model = self._fit(records, seed, spec)
+        if path is not None:
+            _keep(model, path)
+        return model
 
     def kept_at(self, records: Records, seed: int, spec: InputSpec, kept: Path | None) -> Path | None:
         """Where the weights trained on these records lie, or None when they are not kept."""
         if kept is None or self.built_in is None or self.identity is None:
             return None
-        return kept / f"{digest([self.identity, records.digest(), seed, list(spec.shape)])[:24]}.safetensors"
+        decides = [self.identity, dict(self.options), records.digest(), seed, list(spec.shape)]
+        return kept / f"{digest(decides)[:24]}.safetensors"
 
     def _fit(self, records: Records, seed: int, spec: InputSpec) -> Model:
         try:
@@ -103,11 +113,9 @@ class Trainer:
 
 
 def _keep(model: Model, path: Path) -> None:
-    from safetensors.torch import save
-
-    module = getattr(model, "module", None)
-    if module is not None:
-        write_bytes(path, save({name: value.contiguous() for name, value in module.state_dict().items()}), PRIVATE)
+    if isinstance(model, TorchModel):
+        state = model.differentiable().network.state_dict()
+        write_bytes(path, save({name: value.contiguous() for name, value in state.items()}), PRIVATE)
 
 
 def source_digest(thing: Any) -> str:

@@ -44,8 +44,6 @@ def command(
     from seepage.report import write_reports
 
     more = [f"gate.{leak}={threshold}" for leak, threshold in gates.items()]
-    if processes is not None:
-        more.append(f"run.processes={processes}")
     with Bars(quiet) as bars:
         record, config = audit_file(
             file,
@@ -53,6 +51,7 @@ def command(
             out=out,
             trust_pickle=trust_pickle,
             fresh=fresh,
+            processes=processes,
             progress=bars.listen,
         )
         bars.say("writing the report")

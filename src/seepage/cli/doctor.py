@@ -22,7 +22,7 @@ CORE = (
     "pillow",
     "safetensors",
     "skops",
-    "httpx",
+    "httpx2",
     "sqlalchemy",
     "jinja2",
     "click",

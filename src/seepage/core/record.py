@@ -238,6 +238,9 @@ class AuditRecord(_Part):
         whole = self.model_dump(mode="json")
         for name in ("run", "environment"):
             whole.pop(name)
+        for config in whole["config"].values():
+            # Where it ran and on how many processes.
+            config.pop("run", None)
         for finding in whole["findings"]:
             finding.pop("seconds")
         return whole

@@ -17,9 +17,10 @@ Array = np.ndarray
 class Model(Protocol):
     """A classifier.
 
-    `predict` always returns a row of `classes` scores a record, each row summing to one. A victim
-    that gives labels alone returns one-hot rows and offers `Access.LABELS` alone; one that gives its
-    top k leaves zeros elsewhere (rows then sum to less) and offers `Access.TOP_K` at the most.
+    `predict` always returns a row of `classes` scores a record, each row summing to one (behind a
+    defense that rounds, to about one). A victim that gives labels alone returns one-hot rows and offers
+    `Access.LABELS` alone; one that gives its top k leaves zeros elsewhere (rows then sum to less) and
+    offers `Access.TOP_K` at the most.
 
     Attributes:
         spec: what one input looks like.

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesClassifier
+from threadpoolctl import threadpool_limits
 
 from seepage.core.errors import DataError
 from seepage.core.record import Check, Estimate
@@ -26,10 +27,12 @@ from seepage.data.blind_features import Features
 Array = np.ndarray
 _Predict = Callable[[Array, Array], Array]  # rows to train on and rows to score -> scores
 
+_NAME = "blind baseline"
 LEVEL = 0.05
 _FOLDS = 5
 _LEAST = 10  # records of each side below which nothing can be said
 _LEAST_FOREST = 40  # records of each side below which half of them train no forest
+_TREES = 50
 _FOREST_PERMUTATIONS = 999
 _TIE = 1e-9  # statistics nearer than this are equal: sums of the same numbers in another order
 _LEAST_STRATUM = 4  # classes with fewer records are permuted together
@@ -99,7 +102,6 @@ def blind_baseline(members: Records, nonmembers: Records, seed: int = 0, permuta
     Raises:
         DataError: when shapes differ, or `permutations` is below 99.
     """
-    name = "blind baseline"
     if members.x.shape[1:] != nonmembers.x.shape[1:]:
         raise DataError(
             f"members and nonmembers should have one shape, got {members.x.shape[1:]} and {nonmembers.x.shape[1:]}"
@@ -108,12 +110,18 @@ def blind_baseline(members: Records, nonmembers: Records, seed: int = 0, permuta
         raise DataError(f"permutations is 99 or more, got {permutations}")
     if min(len(members), len(nonmembers)) < _LEAST:
         return Check(
-            name=name,
+            name=_NAME,
             passed=True,
             message=f"not looked at: {len(members)} members and {len(nonmembers)} non-members; "
             f"at least {_LEAST} of each are needed to see a difference",
         )
     members, nonmembers = _sampled(members, "members", seed), _sampled(nonmembers, "nonmembers", seed)
+    # Many small sums: more threads than one wait for each other longer than they work.
+    with threadpool_limits(limits=1):
+        return _looked_at(members, nonmembers, seed, permutations)
+
+
+def _looked_at(members: Records, nonmembers: Records, seed: int, permutations: int) -> Check:
     is_member = np.arange(len(members) + len(nonmembers)) < len(members)
     classes = _classes(members, nonmembers)
     strata = _strata(classes, len(is_member))
@@ -134,7 +142,7 @@ def blind_baseline(members: Records, nonmembers: Records, seed: int = 0, permuta
         tests.append(_forest_test(features, is_member, strata, level, seed))
     if classes is not None and with_classes:
         tests.append(_class_test(classes, is_member, permutations, level, seed))
-    return _verdict(name, tests, features, is_member)
+    return _verdict(tests, features, is_member)
 
 
 def permuted(
@@ -277,7 +285,7 @@ def _forest_test(features: Features, is_member: Array, strata: Array, level: flo
     if len(np.unique(is_member[train])) < 2:
         return _UNTESTED
     forest = ExtraTreesClassifier(
-        100, min_samples_leaf=3, n_jobs=1, random_state=derive(seed, "blind", "trees") % 2**32
+        _TREES, min_samples_leaf=3, n_jobs=1, random_state=derive(seed, "blind", "trees") % 2**32
     )
     forest.fit(features.columns[train], is_member[train])
     scores = np.asarray(forest.predict_proba(features.columns[~train]))[:, 1]
@@ -310,7 +318,7 @@ def _class_test(classes: Array, is_member: Array, permutations: int, level: floa
     return _Test("classes", (_Part("class counts", float(auc[0]), _critical(auc, level)),), _p_value(auc))
 
 
-def _verdict(name: str, tests: list[_Test], features: Features, is_member: Array) -> Check:
+def _verdict(tests: list[_Test], features: Features, is_member: Array) -> Check:
     p = min(1.0, len(tests) * min(test.p for test in tests))
     found = max(tests, key=lambda test: (test.parts[0].auc - 0.5) / test.parts[0].margin)
     part = found.parts[0]
@@ -318,13 +326,13 @@ def _verdict(name: str, tests: list[_Test], features: Features, is_member: Array
     figures = f"AUC {value.value:.3f} [{value.low:.3f}, {value.high:.3f}], by {part.name}, p = {p:.3f}"
     if p > LEVEL:
         message = f"without the model, members and non-members are not told apart: {figures}"
-        return Check(name=name, passed=True, message=message, value=value)
+        return Check(name=_NAME, passed=True, message=message, value=value)
     hint = _telling(features, is_member) if found.name != "classes" else "the classes have other shares of members"
     message = (
         f"members and non-members are told apart without the model: {figures}{'; ' + hint if hint else ''}; membership "
         "scores may show this difference instead of what the model remembers: draw both from one shuffled source"
     )
-    return Check(name=name, passed=False, message=message, value=value)
+    return Check(name=_NAME, passed=False, message=message, value=value)
 
 
 def _telling(features: Features, is_member: Array) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from seepage.core.errors import ConfigError, DataError, did_you_mean
-from seepage.data.labels import listed, natural_order, nfc
+from seepage.core.errors import ConfigError, DataError
+from seepage.data.labels import listed, natural_order, nearest, nfc
 
 Array = np.ndarray
 _MANY = 50  # more distinct texts than this, and in most records another, look like a name or free text
@@ -66,7 +66,7 @@ class TableEncoder:
         given = {name: tuple(nfc(str(value)) for value in values) for name, values in (categories or {}).items()}
         for name in given:
             if name not in frame.columns:
-                raise DataError(f"{what}: categories name the column '{name}': {did_you_mean(name, frame.columns)}")
+                raise DataError(f"{what}: categories name the column '{name}': {nearest(name, frame.columns)}")
         texts = [name for name in frame.columns if name in given or not is_numeric(column_of(frame, name))]
         for name in texts:
             _refuse_unusable(column_of(frame, name), what)
@@ -100,9 +100,7 @@ class TableEncoder:
         """
         lacking = [name for name in self.columns if name not in frame.columns]
         if lacking:
-            raise DataError(
-                f"{what}: the columns {listed(lacking)} are missing; {did_you_mean(lacking[0], frame.columns)}"
-            )
+            raise DataError(f"{what}: the columns {listed(lacking)} are missing; {nearest(lacking[0], frame.columns)}")
         extra = [name for name in frame.columns if name not in self.columns]
         if extra:
             raise DataError(
@@ -129,22 +127,22 @@ class TableEncoder:
             return _numbers(column)[:, None]
         known = self.categories[name]
         number = {value: i for i, value in enumerate(known)}
-        missing = _missing(column)
-        codes = np.full(len(column), np.nan)
-        for row, value in enumerate(column):
-            if missing[row]:
-                continue
+        found, values = _factorized(column, what)
+        code_of = np.full(len(values) + 1, np.nan)  # the last stands for -1, a missing value
+        for i, value in enumerate(values):
             text = _canonical(value)
-            if text not in number:
+            if text not in number and not _is_missing(value):
+                row = int(np.argmax(found == i)) + 1
                 raise DataError(
-                    f"{what}: the column '{name}' holds '{text}' in row {row + 1}, which is none of its "
+                    f"{what}: the column '{name}' holds '{text}' in row {row}, which is none of its "
                     f"{len(known)} known values ({listed(known)}); name every value with categories"
                 )
-            codes[row] = number[text]
+            code_of[i] = number.get(text, np.nan) if not _is_missing(value) else np.nan
+        codes = code_of[found]
         if self.kind == "ordinal":
             return codes[:, None]
         hot = (codes[:, None] == np.arange(len(known))).astype(np.float64)
-        hot[missing] = np.nan
+        hot[np.isnan(codes)] = np.nan
         return hot
 
 
@@ -180,8 +178,16 @@ def _is_missing(value: Any) -> bool:
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value))) or value == ""
 
 
-def _missing(column: pd.Series) -> Array:
-    return np.asarray([_is_missing(value) for value in column], dtype=bool)
+def _factorized(column: pd.Series, what: str) -> tuple[Array, list[Any]]:
+    """For each row the index of its value among the distinct ones, -1 where it is missing; and those values."""
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError as error:
+        raise DataError(
+            f"{what}: the column '{column.name}' holds values that are no single number or text, such as "
+            f"{column.iloc[0]!r}; spread them over columns, or leave it out with drop"
+        ) from error
+    return codes, list(values)
 
 
 def _canonical(value: Any) -> str:
@@ -194,11 +200,12 @@ def _canonical(value: Any) -> str:
 def _categories(column: pd.Series, what: str) -> tuple[str, ...]:
     if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
         return tuple(_canonical(value) for value in column.dtype.categories)
-    present = [_canonical(value) for value in column if not _is_missing(value)]
-    found = natural_order(present)
-    if len(found) > _MANY and 2 * len(found) > len(present):
+    codes, values = _factorized(column, what)
+    found = natural_order(_canonical(value) for value in values if not _is_missing(value))
+    present = int((codes >= 0).sum())
+    if len(found) > _MANY and 2 * len(found) > present:
         raise DataError(
-            f"{what}: the column '{column.name}' holds {len(found)} different texts in {len(present)} records: "
+            f"{what}: the column '{column.name}' holds {len(found)} different texts in {present} records: "
             "it looks like a name or free text, which is no category; leave it out with drop, name it as id, "
             "or list its values with categories"
         )
@@ -206,11 +213,11 @@ def _categories(column: pd.Series, what: str) -> tuple[str, ...]:
 
 
 def _refuse_unusable(column: pd.Series, what: str) -> None:
-    if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
-        dated = True
-    else:
-        dated = any(isinstance(value, datetime.date | datetime.time | datetime.timedelta) for value in column)
-    if dated:
+    kind = column.dtype
+    if isinstance(kind, pd.StringDtype):
+        return
+    dated = pd.api.types.is_datetime64_any_dtype(kind) or pd.api.types.is_timedelta64_dtype(kind)
+    if dated or any(isinstance(value, datetime.date | datetime.time | datetime.timedelta) for value in column):
         raise DataError(
             f"{what}: the column '{column.name}' holds dates or times; turn it into a number that the victim was "
             "trained on (an age, a month), or leave it out with drop"

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from seepage.core.errors import DataError, MissingExtra, did_you_mean
+from seepage.core.errors import DataError, MissingExtra
 from seepage.core.progress import Listener, Progress
 from seepage.core.records import Records
 from seepage.core.spec import UNIT, InputSpec
 from seepage.core.vocabulary import Modality
 from seepage.data.images import decode, image_shape, picture_array, strict_decoding
-from seepage.data.labels import class_numbers, listed, need_two_classes
+from seepage.data.labels import class_numbers, listed, nearest, need_two_classes
 from seepage.data.layout import numeric, to_layout
 from seepage.data.reading import Reading
 from seepage.data.tables import even_rows, frame_records
@@ -115,7 +115,7 @@ def _one_split(datasets: Any, source: Any, split: str | None, what: str) -> Any:
         if split is None:
             raise DataError(f"{what}: the dataset has splits: choose one with split; {listed(source)}")
         if split not in source:
-            raise DataError(f"{what}: no split '{split}' in the dataset: {did_you_mean(split, source)}")
+            raise DataError(f"{what}: no split '{split}' in the dataset: {nearest(split, source)}")
         return source[split]
     if not isinstance(source, datasets.Dataset):
         raise DataError(f"{what}: a Dataset or DatasetDict in memory was wanted, got a {type(source).__name__}")
@@ -128,7 +128,7 @@ def _label_column(datasets: Any, table: Any, reading: Reading, labelled: bool, w
         if chosen in table.column_names:
             return chosen
         if labelled:
-            raise DataError(f"{what}: no column '{chosen}': {did_you_mean(chosen, table.column_names)}")
+            raise DataError(f"{what}: no column '{chosen}': {nearest(chosen, table.column_names)}")
         return None
     named = [name for name, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)]
     if len(named) == 1:
@@ -136,14 +136,14 @@ def _label_column(datasets: Any, table: Any, reading: Reading, labelled: bool, w
     if "label" in table.column_names:
         return "label"
     if labelled:
-        raise DataError(f"{what}: say which column holds the class with y; {did_you_mean('label', table.column_names)}")
+        raise DataError(f"{what}: say which column holds the class with y; {nearest('label', table.column_names)}")
     return None
 
 
 def _record_column(datasets: Any, table: Any, reading: Reading, y_name: str | None, what: str) -> str | None:
     if reading.x is not None:
         if reading.x not in table.column_names:
-            raise DataError(f"{what}: no column '{reading.x}': {did_you_mean(reading.x, table.column_names)}")
+            raise DataError(f"{what}: no column '{reading.x}': {nearest(reading.x, table.column_names)}")
         return reading.x
     features = {name: feature for name, feature in table.features.items() if name not in (y_name, *reading.drop)}
     lists = (datasets.Array2D, datasets.Array3D, datasets.Sequence, list, getattr(datasets, "List", list))

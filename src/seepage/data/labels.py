@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from seepage.core.errors import DataError
+from seepage.core.errors import DataError, did_you_mean
 
 Array = np.ndarray
 _SHOWN = 5
+_LONG = 40  # characters of a name that a message repeats
 _MOST_CLASSES = 100_000  # greater whole numbers are codes (a postcode, a product), not class numbers
 
 
@@ -37,8 +38,15 @@ def nfc(name: str) -> str:
 def listed(names: Iterable[str]) -> str:
     """The first few names, quoted, and how many more there are."""
     every = list(names)
-    shown = ", ".join(f"'{name}'" for name in every[:_SHOWN])
+    shown = ", ".join(f"'{name if len(name) <= _LONG else name[:_LONG] + '...'}'" for name in every[:_SHOWN])
     return shown + (f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else "")
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """A hint for an unknown name: the nearest known one, or the first few, for tables have many columns."""
+    known = list(options)
+    hint = did_you_mean(name, known)
+    return hint if hint.startswith("did you mean") else f"known: {listed(known) or 'none'}"
 
 
 def class_numbers(

@@ -16,12 +16,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 from jaxtyping import Float
 
-from seepage.core.errors import DataError, did_you_mean
+from seepage.core.errors import DataError
 from seepage.core.records import Records
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Modality
 from seepage.data.encoding import TableEncoder, column_of
-from seepage.data.labels import class_numbers, is_missing, listed, need_two_classes, nfc
+from seepage.data.labels import class_numbers, is_missing, listed, nearest, need_two_classes, nfc
 from seepage.data.reading import Reading
 
 Array = np.ndarray
@@ -304,7 +304,7 @@ def _named(frame: pd.DataFrame, what: str) -> pd.DataFrame:
 
 def _need_column(frame: pd.DataFrame, name: str, role: str, what: str) -> pd.Series:
     if name not in frame.columns:
-        raise DataError(f"{what}: {role} names the column '{name}': {did_you_mean(name, frame.columns)}")
+        raise DataError(f"{what}: {role} names the column '{name}': {nearest(name, frame.columns)}")
     return column_of(frame, name)
 
 

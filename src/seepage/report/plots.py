@@ -92,10 +92,10 @@ class _LogSquare:
         return np.asarray(1 - np.log10(np.clip(v, self.lowest, 1.0)) / math.log10(self.lowest))
 
     def x(self, v: Array | float) -> Array:
-        return self.left + self.side * self.share(v)
+        return np.asarray(self.left + self.side * self.share(v))
 
     def y(self, v: Array | float) -> Array:
-        return self.top + self.side * (1 - self.share(v))
+        return np.asarray(self.top + self.side * (1 - self.share(v)))
 
     def grid(self) -> str:
         right, bottom = self.left + self.side, self.top + self.side

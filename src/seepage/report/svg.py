@@ -20,6 +20,9 @@ SURFACE = "var(--card, #ffffff)"
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
+# Places and sizes: whole numbers are as good, and types are checked to the letter while tests run.
+Real = float | int
+
 
 def clean(text: object) -> str:
     """`text` escaped for a document; characters that no document may hold become U+FFFD."""
@@ -49,9 +52,9 @@ def _attribute(value: object) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else clean(value)
 
 
-def text(x: object, y: float, content: str, **attributes: object) -> str:
+def text(x: object, y: Real, content: str, **attributes: object) -> str:
     """A line of text; `content` is escaped here."""
-    return element("text", clean(content), x=x, y=float(y), **attributes)
+    return element("text", clean(content), x=x, y=y, **attributes)
 
 
 def hover(content: str) -> str:
@@ -65,7 +68,7 @@ def safe_name(name: str) -> str:
 
 
 def frame(
-    name: str, title: str, description: str, body: str, width: float | None, height: float, class_: str = ""
+    name: str, title: str, description: str, body: str, width: Real | None, height: Real, class_: str = ""
 ) -> str:
     """A whole chart with its title and description for those who do not see it.
 
@@ -88,7 +91,7 @@ def frame(
     )
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ticks(low: Real, high: Real, most: int = 6) -> list[float]:
     """Round numbers from `low` to `high`, at most about `most` of them, in steps of 1, 2 or 5."""
     if not high > low:
         return [low]
@@ -100,7 +103,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(i * step, 12) for i in range(start, stop + 1)]
 
 
-def extent(values: Sequence[float], at_least: tuple[float, float]) -> tuple[float, float]:
+def extent(values: Sequence[Real], at_least: tuple[Real, Real]) -> tuple[Real, Real]:
     """The range of an axis: `at_least`, widened to whole steps where `values` go beyond it."""
     low, high = min((*values, at_least[0])), max((*values, at_least[1]))
     if (low, high) == at_least:
@@ -114,21 +117,21 @@ def extent(values: Sequence[float], at_least: tuple[float, float]) -> tuple[floa
 class Across:
     """A horizontal axis in percent of the width: `low` lies at `left`, `high` at `right`."""
 
-    low: float
-    high: float
-    left: float
-    right: float
+    low: Real
+    high: Real
+    left: Real
+    right: Real
 
-    def at(self, value: float) -> float:
+    def at(self, value: Real) -> float:
         """Where `value` lies, in percent; values beyond the axis lie at its end."""
         inside = min(max(value, self.low), self.high)
         return self.left + (inside - self.low) / (self.high - self.low) * (self.right - self.left)
 
-    def percent(self, value: float) -> str:
+    def percent(self, value: Real) -> str:
         """Where `value` lies, as an attribute."""
         return f"{self.at(value):.2f}%"
 
-    def grid(self, pieces: Sequence[tuple[float, float]], bottom: float) -> str:
+    def grid(self, pieces: Sequence[tuple[Real, Real]], bottom: Real) -> str:
         """Vertical lines at round numbers, in `pieces` from top to bottom, and the numbers below `bottom`."""
         marks = ticks(self.low, self.high, 7)
         lines = [self.upright(t, top, end, LINE) for t in marks for top, end in pieces]
@@ -138,13 +141,13 @@ class Across:
         ]
         return "".join(lines + labels)
 
-    def upright(self, value: float, top: float, bottom: float, stroke: str, **attributes: object) -> str:
+    def upright(self, value: Real, top: Real, bottom: Real, stroke: str, **attributes: object) -> str:
         """A vertical line at `value`."""
         x = self.percent(value)
         return element("line", x1=x, x2=x, y1=top, y2=bottom, stroke=stroke, **attributes)
 
 
-def span(axis: Across, low: float, high: float, y: float, **attributes: object) -> str:
+def span(axis: Across, low: Real, high: Real, y: Real, **attributes: object) -> str:
     """A horizontal line from `low` to `high`: an interval."""
     return element("line", x1=axis.percent(low), x2=axis.percent(high), y1=y, y2=y, **attributes)
 
@@ -156,7 +159,7 @@ _SHAPES = {
 }
 
 
-def mark(axis: Across, value: float, y: float, shape: str, fill: str, stroke: str, stroke_width: float = 1.6) -> str:
+def mark(axis: Across, value: Real, y: Real, shape: str, fill: str, stroke: str, stroke_width: Real = 1.6) -> str:
     """A small mark at `value`: "circle", "diamond" or "square"; it keeps its size whatever the width."""
     path = element("path", d=_SHAPES[shape], fill=fill, stroke=stroke, stroke_width=stroke_width)
     return element("svg", path, x=axis.percent(value), y=y, overflow="visible")

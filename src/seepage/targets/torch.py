@@ -172,8 +172,7 @@ class TorchModel:
                 f"the network cannot be copied ({error}); detach tensors that it keeps from a forward pass, "
                 "or build it afresh and load its weights"
             ) from error
-        network.zero_grad(set_to_none=True)
-        network.eval().requires_grad_(False)
+        network.requires_grad_(False)
         self._module = Differentiable(network, spec, self._outputs).eval()
         self._family = family or family_of(network)
         self._last_linear, found = self._probe()

@@ -59,6 +59,11 @@ def option_names(kind: str) -> tuple[str, ...]:
     return tuple(name for name in inspect.signature(_maker(kind)).parameters if name not in _NOT_OPTIONS)
 
 
+def file_option(kind: str) -> str | None:
+    """The option of a kind of victim that names a file, for whoever resolves it against another folder."""
+    return None if kind == "http" else _WHERE.get(kind)
+
+
 def open_victim(kind: str, spec: InputSpec, options: Mapping[str, Any], trust_pickle: bool = False) -> Model:
     """A victim from the values of an audit file.
 

@@ -63,7 +63,8 @@ class MIFace(InversionAttack):
         return super().obstacle(knowledge, budget)
 
     def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
-        return self.steps * len(knowledge.classes)
+        whole = self.steps * len(knowledge.classes)
+        return whole if budget is None else min(whole, budget)
 
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
         net = target.weights()

@@ -24,9 +24,10 @@ class LatentGradient(InversionAttack):
 
     The form is that of GMI (a prior from public records, an identity loss, restarts), with the parts
     that later papers found to matter: starts screened by the victim, a margin in place of the
-    cross-entropy, every picture moved at random before each step, and the starts selected by how well the victim
-    recognises them over several random moves (Plug & Play's transformation-robust selection): the surest
-    one, or all of them blended with weights proportional to their probability. The prior is linear, so it is learned in a moment; no network is trained.
+    cross-entropy, every picture moved at random before each step, and the starts selected by how well
+    the victim recognises them over several random moves (Plug & Play's transformation-robust
+    selection): the surest one, or all of them blended with weights proportional to their probability.
+    The prior is linear, so it is learned in a moment; no network is trained.
     """
 
     name: ClassVar[str] = "latent"
