@@ -35,6 +35,8 @@ def test_the_faces_are_forty_people_with_ten_pictures_each():
 def test_the_faces_in_another_size_are_the_same_faces():
     faces, whole = load_builtin("att-faces", size=32), load_builtin("att-faces")
     assert faces.x.shape == (400, 1, 32, 32)
+    with pytest.raises(ConfigError, match="size is one side or"):
+        load_builtin("att-faces", size=0)
     assert load_builtin("att-faces", size=(28, 23)).x.shape == (400, 1, 28, 23)
     # Antialiasing keeps the mean of a picture; reading every third pixel would not.
     assert np.abs(faces.x.mean(axis=(1, 2, 3)) - whole.x.mean(axis=(1, 2, 3))).max() < 0.01

@@ -2,6 +2,7 @@
 
 import datetime
 import gzip
+import unicodedata
 from decimal import Decimal
 
 import numpy as np
@@ -60,7 +61,8 @@ def test_every_kind_of_file_gives_the_records_of_the_frame(tmp_path, name):
         min_size=2,
         max_size=20,
     ),
-    noisy=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=6).filter(str.strip),
+    # pandas writes a bare carriage return without quotes, which ends the line for every reader.
+    noisy=st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1, max_size=6).filter(str.strip),
 )
 def test_any_numbers_and_names_survive_the_way_through_csv_and_parquet(tmp_path, values, noisy):
     table = pd.DataFrame({"v": values, "class": [noisy if i % 2 else "other!" for i in range(len(values))]})
@@ -70,7 +72,7 @@ def test_any_numbers_and_names_survive_the_way_through_csv_and_parquet(tmp_path,
     for name in ("t.csv", "t.parquet"):
         records = read_table(tmp_path / name, reading=CLASS)
         np.testing.assert_array_equal(records.x, want)
-        assert len(records.class_names) == 2
+        assert set(records.class_names) == {"other!", unicodedata.normalize("NFC", noisy)}
 
 
 def test_columns_that_are_not_numbers_need_a_choice(tmp_path):

