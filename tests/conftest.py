@@ -11,8 +11,8 @@ from jaxtyping import install_import_hook
 # package is imported by any test.
 _hook = install_import_hook("seepage", "typechecker.check")
 
-import pytest
-import torch
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,8 @@ from seepage.core.errors import DataError
 from seepage.core.records import Records
 from seepage.core.vocabulary import Modality
 from seepage.data import as_records, blind_baseline
-from seepage.data.blind import auc_columns, permuted
+from seepage.data.blind import _folds, _records_test, auc_columns, permuted
+from seepage.data.blind_features import Features
 
 Pair = tuple[Records, Records]
 
@@ -73,7 +74,7 @@ def rejections(draw: Callable[[np.random.Generator], Pair], runs: int, permutati
 
 @pytest.mark.parametrize("draw", NULLS)
 def test_it_cries_wolf_at_its_level_at_the_most(draw):
-    runs = 12
+    runs = 20
     # So many rejections have a probability below 1e-4 at the nominal 5 %.
     assert rejections(draw, runs, 119) <= binom.isf(1e-4, runs, 0.05)
 
@@ -196,10 +197,38 @@ def test_the_interval_lies_above_chance_exactly_when_the_check_fails():
 
 
 def test_people_who_differ_do_not_hide_a_small_shift():
-    # The shift is a tenth of what separates people; only a look within each person finds it.
-    members, others = brighter(np.random.default_rng(0), 0.1)
-    assert not blind_baseline(members, others).passed
-    assert members.x.mean(axis=(1, 2, 3)).std() > 0.1
+    # The shift is a quarter of what separates people, who differ in every direction: only a look at each record
+    # beside its own person's others finds it.
+    for run in range(3):
+        rng = np.random.default_rng([9, run])
+        y = np.repeat(np.arange(40), 4)
+        x = (rng.normal(size=(40, 1, 6, 6))[y] + 0.3 * rng.normal(size=(160, 1, 6, 6))).astype(np.float32)
+        member = np.arange(160) % 4 < 2
+        x[~member] += np.float32(0.045)
+        names = tuple(map(str, range(40)))
+        check = blind_baseline(Records(x[member], y[member], names), Records(x[~member], y[~member], names), seed=run)
+        assert not check.passed
+
+
+def test_records_are_not_blamed_for_what_class_counts_explain():
+    # One class varies more than the other and holds most members. Given its class, a record says nothing.
+    rejected = 0
+    for run in range(20):
+        rng = np.random.default_rng([13, run])
+        y = (rng.uniform(size=120) < np.where(np.arange(120) < 60, 0.85, 0.15)).astype(np.int64)
+        x = (rng.normal(size=(120, 4)) * (1 + 3 * y[:, None])).astype(np.float32)
+        features = Features.of(Records(x, modality=Modality.TABLE), y, run)
+        arranged = permuted(np.arange(120) < 60, y, 99, rng)
+        rejected += _records_test(features, arranged, _folds(y, rng), 0.05).p <= 0.05
+    assert rejected <= binom.isf(1e-3, 20, 0.05)
+    check = blind_baseline(
+        *(
+            Records(part, label, ("p", "q"), modality=Modality.TABLE)
+            for part, label in ((x[:60], y[:60]), (x[60:], y[60:]))
+        )
+    )
+    assert not check.passed
+    assert "by class counts" in check.message
 
 
 def test_the_same_seed_gives_the_same_check_and_the_order_of_columns_does_not_matter():

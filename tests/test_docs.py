@@ -171,8 +171,6 @@ def test_runnable_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     """The runnable blocks of a page, one after the other as a reader would run them, and the tests among them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODEL_KEY", "not-a-key")
-    # Importing any module of the package `seepage.audit` first puts the package in the function's place.
-    monkeypatch.setattr(seepage, "audit", audit)
     namespace: dict[str, Any] = {"__name__": "snippet"}
     for snippet in ALL:
         if snippet.page == name and snippet.runnable:

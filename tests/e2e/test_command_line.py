@@ -173,7 +173,16 @@ BAD_FILES = {
     "negative budget": ("[[attack]]\nname = 'nes'\nbudget = -4", ["budget"]),
     "budget too small": ("[[attack]]\nname = 'nes'\nbudget = 7", ["nes", "queries at the least"]),
 }
-BASE = "[victim]\nkind = 'recipe'\naccess = 'weights'\n[data]\nbuiltin = 'digits'\nprivate = 5\n[recipe]\nfit = 'softmax'\n"
+BASE = """
+[victim]
+kind = 'recipe'
+access = 'weights'
+[data]
+builtin = 'digits'
+private = 5
+[recipe]
+fit = 'softmax'
+"""
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
@@ -224,9 +233,12 @@ def test_a_file_where_the_run_folder_should_be(tmp_path: Path, seepage) -> None:
 def test_a_full_disk_is_told_and_loses_nothing(seepage) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    with pytest.raises(StoreError, match="disk is full"), files._explained(Path("x"), "cannot write"):
-        with Path("/dev/full").open("wb", buffering=0) as full:
-            full.write(b"x")
+    with (
+        pytest.raises(StoreError, match="disk is full"),
+        files._explained(Path("x"), "cannot write"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
 
 
 def test_a_pickle_without_trust_is_refused(tmp_path: Path, seepage) -> None:

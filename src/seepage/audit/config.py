@@ -76,6 +76,7 @@ class DataTable(_Open):
     nonmembers: str | None = None
     public: str | None = None
     overlap: Literal["refuse", "drop"] = "refuse"
+    noun: str = Field(default="", description="what one class is, for reports: person, patient, ...")
 
 
 class RecipeTable(_Table):
@@ -280,8 +281,12 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
     if config.data.builtin is None and config.data.members is None:
         raise ConfigError(f"{where}: [data] needs members = ... (or builtin = ...)")
-    if config.data.builtin is not None and config.data.members is not None:
-        raise ConfigError(f"{where}: [data] has both builtin and members: keep one")
+    if config.data.builtin is not None:
+        for name in ("members", "nonmembers", "public"):
+            if getattr(config.data, name) is not None:
+                raise ConfigError(
+                    f"{where}: [data] has both builtin and {name}: a built-in set is split here; keep one"
+                )
     return config
 
 

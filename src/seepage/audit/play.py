@@ -14,12 +14,13 @@ from seepage.audit.plan import Arm, Cell
 from seepage.cases.world import World
 from seepage.core.attack import Attack
 from seepage.core.case import Case
-from seepage.core.errors import SeepageError
-from seepage.core.guess import Guess
-from seepage.core.knowledge import Knowledge
+from seepage.core.errors import DataError, SeepageError
+from seepage.core.guess import Guess, Reconstruction
+from seepage.core.knowledge import InversionKnowledge, Knowledge
 from seepage.core.record import Artifact, Failure, Finding
 from seepage.core.scorer import Controls, Scored
 from seepage.core.seeds import stream
+from seepage.core.spec import InputSpec
 from seepage.core.target import Target
 from seepage.core.victim import Victim
 from seepage.core.vocabulary import Leak
@@ -69,7 +70,7 @@ class Stage:
         except (KeyboardInterrupt, SystemExit):
             raise
         except Exception as error:  # noqa: BLE001 - an attack may fail in any way; each one is a finding
-            log.warning("%s failed: %s", cell.id, error)
+            log.info("%s failed: %s", cell.id, error)
             shown = str(error) if isinstance(error, SeepageError) else f"{type(error).__name__}: {error}"
             finding = _finding(
                 cell,
@@ -80,7 +81,7 @@ class Stage:
                 error=Failure(type=type(error).__name__, message=shown),
             )
             return Played(finding, {}, traceback.format_exc())
-        arrays, artifacts = _arrays(cell.id, scored, guess)
+        arrays, artifacts = _arrays(cell.id, scored, guess, self._world.spec)
         finding = _finding(
             cell,
             self._seed,
@@ -114,6 +115,7 @@ class Stage:
             return attack.run(target, knowledge, rng), target
 
         guess, target = run(case.victim, case.knowledge, 0)
+        _check_classes(guess, case.knowledge)
         asked.own, asked.by_access = target.queries, {str(k): v for k, v in target.meter.by_access.items()}
         null_guess, missing = None, dict(case.missing)
         if case.null is not None:
@@ -131,6 +133,17 @@ class _Asked:
 
     def __post_init__(self) -> None:
         self.by_access: dict[str, int] = {}
+
+
+def _check_classes(guess: Guess, knowledge: Knowledge) -> None:
+    """An attack that leaves out the hard classes would be scored on the easy ones."""
+    if isinstance(guess, Reconstruction) and isinstance(knowledge, InversionKnowledge) and guess.labels is not None:
+        left = np.setdiff1d(knowledge.classes, guess.labels)
+        if len(left):
+            raise DataError(
+                f"the attack returned nothing for {len(left)} of {len(knowledge.classes)} classes (first {left[0]}); "
+                "it must return a reconstruction for every class it was asked about"
+            )
 
 
 def _finding(cell: Cell, seed: int, asked: _Asked, seconds: float, **told: Any) -> Finding:
@@ -162,12 +175,13 @@ def _finding(cell: Cell, seed: int, asked: _Asked, seconds: float, **told: Any) 
     return Finding.model_validate({**known, **told})
 
 
-def _arrays(name: str, scored: Scored, guess: Guess) -> tuple[Arrays, list[Artifact]]:
+def _arrays(name: str, scored: Scored, guess: Guess, spec: InputSpec) -> tuple[Arrays, list[Artifact]]:
     arrays: Arrays = {}
     artifacts: list[Artifact] = []
     if scored.gallery:
-        arrays[name] = dict(scored.gallery)
-        artifacts.append(Artifact(kind="gallery", path=f"arrays/{name}.npz", private=True, keys=sorted(scored.gallery)))
+        # With the range of the values, without which pictures cannot be drawn.
+        arrays[name] = {**scored.gallery, "low": spec.bounds.low, "high": spec.bounds.high}
+        artifacts.append(Artifact(kind="gallery", path=f"arrays/{name}.npz", private=True, keys=sorted(arrays[name])))
     curves: Mapping[str, np.ndarray] = {
         **scored.curves,
         **{f"trace_{key}": np.asarray(value) for key, value in guess.trace.items()},

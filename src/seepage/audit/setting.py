@@ -14,7 +14,7 @@ from seepage.audit.config import AuditConfig, DataTable, make_attack, make_defen
 from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
 from seepage.audit.training import Trainer, source_digest
 from seepage.cases.world import World
-from seepage.core.errors import ConfigError, did_you_mean
+from seepage.core.errors import ConfigError, SeepageError, did_you_mean
 from seepage.core.record import Check
 from seepage.core.records import Records, Splits
 from seepage.core.registry import load
@@ -119,14 +119,20 @@ class Setting:
     def write_facts(self, folder: RunFolder) -> None:
         """What the record says of victim, records and judge."""
         world = self.world
+        own, said = _accuracy(world.victim, world.members)
+        held, _ = (None, None) if world.nonmembers is None else _accuracy(world.victim, world.nonmembers)
+        asked = len(world.members) + (0 if world.nonmembers is None else len(world.nonmembers))
         victim: Facts = {
             **self.victim_facts,
             "family": world.victim.family,
             "classes": world.victim.classes,
             "offers": ", ".join(sorted(world.victim.offers)),
             "fingerprint": getattr(world.victim, "fingerprint", None),
-            "accuracy_members": _accuracy(world.victim, world.members),
-            "accuracy_nonmembers": None if world.nonmembers is None else _accuracy(world.victim, world.nonmembers),
+            "accuracy_members": own,
+            "accuracy_nonmembers": held,
+            # For the accuracies above; the adversary's own queries stand with each finding.
+            "queries_by_the_audit_itself": float(asked),
+            **({} if said is None else {"accuracy_unknown": said}),
             "null_twin": "none: " + world.twin_missing if world.twin_missing else f"recipe '{_name(world)}'",
         }
         judge: Facts = {} if world.judge is None else dict(world.judge.facts)
@@ -140,10 +146,14 @@ def _name(world: World) -> str:
     return "" if world.recipe is None else world.recipe.name
 
 
-def _accuracy(victim: Model, records: Records) -> float | None:
+def _accuracy(victim: Model, records: Records) -> tuple[float | None, str | None]:
+    """The victim's accuracy, or None and why it could not be had: an endpoint may have gone by now."""
     if records.y is None or not len(records):
-        return None
-    return float((victim.predict(records.x).argmax(axis=1) == records.y).mean())
+        return None, None
+    try:
+        return float((victim.predict(records.x).argmax(axis=1) == records.y).mean()), None
+    except SeepageError as error:
+        return None, str(error)
 
 
 def data_facts(splits: Splits) -> Facts:
@@ -315,7 +325,7 @@ def from_config(
         offers=offers,
         identity=identity,
         victim_facts={"name": name, "kind": table.kind},
-        data_facts=data_facts(splits),
+        data_facts={**data_facts(splits), **({"class_noun": config.data.noun} if config.data.noun else {})},
         as_written=content,
         as_resolved=config.resolved(),
         reusable=table.kind not in ("http", "callable"),

@@ -100,7 +100,8 @@ class Trainer:
 
     def _fit(self, records: Records, seed: int, spec: InputSpec) -> Model:
         try:
-            made = self.fit(records.x, records.labels(), seed, **self.options)
+            # 32 bits: as much as NumPy's and scikit-learn's seeds hold.
+            made = self.fit(records.x, records.labels(), seed % 2**32, **self.options)
         except SeepageError:
             raise
         except Exception as error:

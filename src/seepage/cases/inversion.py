@@ -8,10 +8,8 @@ from seepage.cases.world import World
 from seepage.core.case import Case
 from seepage.core.guess import Guess, Reconstruction
 from seepage.core.knowledge import InversionKnowledge
-from seepage.core.records import Records
 from seepage.core.secrets import InversionSecret
 from seepage.core.seeds import stream
-from seepage.core.victim import Model
 from seepage.core.vocabulary import Leak, Modality
 from seepage.models.priors import PCAPrior
 
@@ -63,18 +61,8 @@ def build(world: World) -> Case:
         baselines=baselines,
         training=world.training,
         missing=missing,
-        facts=_accuracies(world.victim, world.members, world.nonmembers),
         seed=world.seed,
     )
-
-
-def _accuracies(victim: Model, members: Records, nonmembers: Records | None) -> dict[str, float | str | None]:
-    facts: dict[str, float | str | None] = {
-        "accuracy_members": float((victim.predict(members.x).argmax(1) == members.labels()).mean())
-    }
-    if nonmembers is not None and nonmembers.y is not None:
-        facts["accuracy_nonmembers"] = float((victim.predict(nonmembers.x).argmax(1) == nonmembers.y).mean())
-    return facts
 
 
 def _baselines(world: World, classes: Array) -> dict[str, Guess]:

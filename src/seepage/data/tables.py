@@ -127,7 +127,7 @@ def _read_text(path: Path, delimiter: str | None, what: str) -> pa.Table:
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(raw),
-            # One block: column types are then inferred from every row, not from the first megabyte.
+            # One thread, so that a ragged row has a number; one block, because a row may be longer than the usual one.
             read_options=pa_csv.ReadOptions(use_threads=False, block_size=min(len(raw) + 1024, 2**31 - 1)),
             parse_options=pa_csv.ParseOptions(delimiter=mark, newlines_in_values=True, invalid_row_handler=note),
         )

@@ -22,6 +22,6 @@ def write_reports(run_folder: Path | str, show_records: bool = False) -> dict[st
     run = Path(run_folder)
     return {
         "report": write_html(run, show_records=show_records),
-        "text": write_markdown(run),
+        "text": write_markdown(run, show_records=show_records),
         "record": run / "record.json",
     }

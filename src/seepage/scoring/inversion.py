@@ -155,8 +155,8 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     The gallery has one row an attacked class, rising: `labels`, `real` (the record nearest to the mean of
     its class), `reconstruction`, `nearest_public`, `null_reconstruction`, `prior_draw` (each where that
     control is there), `judge_class`, `judge_confidence`, `judge_rank` (of the reconstruction shown),
-    `null_judge_confidence`, `nearest_judge_confidence`, `class_names`. A class that a control lacks has
-    NaN for its confidence and a picture of zeros.
+    `null_judge_confidence`, `nearest_judge_confidence`; and `class_names`, by class number. A class that a
+    control lacks has NaN for its confidence and a picture of zeros.
 
     Raises:
         DataError: for a guess or a judge's answer that cannot be scored.
@@ -289,7 +289,7 @@ def _gallery(value: Judged, no_model: Mapping[str, Judged], null: Judged | None,
         "judge_class": value.chosen[value.shown].astype(np.int64),
         "judge_confidence": value.confidence[value.shown],
         "judge_rank": value.rank[value.shown].astype(np.int64),
-        "class_names": np.array([records.class_names[c] for c in classes]),
+        "class_names": np.array(records.class_names),
     }
     if "nearest_public" in no_model:
         gallery["nearest_public"], gallery["nearest_judge_confidence"] = _pictures(no_model["nearest_public"], classes)

@@ -101,9 +101,11 @@ def read_json(path: Path) -> Any:
         StoreError: when it is missing or damaged.
     """
     with _explained(path, "cannot read"):
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     try:
-        return json.loads(text)
+        return json.loads(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{path} is damaged (text was wanted, got other bytes): restore it or run again") from error
     except json.JSONDecodeError as error:
         raise StoreError(f"{path} is damaged (not JSON at line {error.lineno}): restore it or run again") from error
 
