@@ -22,7 +22,7 @@ from seepage.core.record import AuditRecord
 from seepage.core.secrets import Judge
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Access, Leak, allows
-from seepage.data import as_splits
+from seepage.data import Reading, as_splits
 from seepage.targets import infer_spec, wrap
 
 Named = str | Mapping[str, Any]
@@ -108,6 +108,7 @@ def audit(
     judge: Judge | None = None,
     input: InputSpec | None = None,
     target: str | None = None,
+    reading: Reading | None = None,
     gate: Mapping[str, float] | None = None,
     tolerance: float = 0.10,
     title: str = "",
@@ -138,6 +139,7 @@ def audit(
         judge: who recognises reconstructions, when there is one at hand that is independent of the model.
         input: shape, value range and preprocessing of one input; read off the records when not given.
         target: for tables, the column that holds the class.
+        reading: further options of how records are read (`drop`, `encode`, `missing`, `size`, ...).
         gate: leak -> leakage whose upper bound must not be exceeded.
         tolerance: upper bound of leakage below which "no leak found" is said.
         title: of the report.
@@ -155,7 +157,7 @@ def audit(
         granted = Access(access)
     except ValueError as error:
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
-    splits = as_splits(members, nonmembers, public, spec=input, target=target)
+    splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
     spec = input or infer_spec(splits)
     splits = checked(splits, spec, "refuse")
     victim = wrap(model, spec, trust_pickle=trust_pickle, **options)

@@ -122,7 +122,7 @@ class ImageJudge:
 
     Trained on heavily augmented pictures, blurred ones among them, since reconstructions are blurred.
     Discriminants on augmented data are far too sure of themselves; one temperature, found on one
-    held-out picture a class, mends that (Guo et al. 2017).
+    held-out picture a class (against Platt's targets), mends that (Platt 1999; Guo et al. 2017).
     """
 
     family = "fixed-features"
@@ -136,9 +136,15 @@ class ImageJudge:
         rest = np.setdiff1d(np.arange(len(y)), out)
         self._temperature = 1.0
         self._fit(records[rest], derive(seed, "calibration"), copies=6)
-        said = self._logs(records.x[out])
-        grid = np.geomspace(0.5, 50, 60)
-        losses = [-_log_softmax(said / t)[np.arange(len(out)), y[out]].mean() for t in grid]
+        # Moved and blurred like the training pictures, so that some of them are hard.
+        held = _augmented(torch.from_numpy(spec.bounds.to_unit(records.x[out])), 6, derive(seed, "calibration"))
+        said, truth = self._logs(spec.bounds.from_unit(held.numpy())), np.tile(y[out], 8)
+        # Platt's targets: n pictures recognised without a mistake do not prove certainty.
+        doubt = 1 / (len(out) + 2)
+        target = np.full(said.shape, doubt / max(classes - 1, 1))
+        target[np.arange(len(truth)), truth] = 1 - doubt
+        grid = np.geomspace(0.5, 100, 80)
+        losses = [-(target * _log_softmax(said / t)).sum(axis=1).mean() for t in grid]
         self._fit(records, seed, copies)
         self._temperature = float(grid[int(np.argmin(losses))])
         self.facts: dict[str, float | str | None] = {}
