@@ -60,8 +60,10 @@ class PCAPrior:
         keep = min(components, len(x) - 1, int((std > 1e-5 * max(float(std[0]), 1e-12)).sum()))
         if keep < 1 or std[0] <= 0:
             raise DataError("a prior needs public records that differ from each other; these are all the same")
-        # The sign of a component is arbitrary; fixing it keeps results the same across machines.
-        signs = np.sign(vt[np.arange(keep), np.abs(vt[:keep]).argmax(axis=1)])
+        # The sign of a component is arbitrary; fixing it keeps results the same across machines. The first value
+        # that is nearly the greatest decides: in a mirrored prior the greatest comes twice, with both signs.
+        size = np.abs(vt[:keep])
+        signs = np.sign(vt[np.arange(keep), (size >= 0.9 * size.max(axis=1, keepdims=True)).argmax(axis=1)])
         basis = vt[:keep] * (std[:keep] * signs)[:, None]
         return cls(spec, mean.astype(np.float32), basis.astype(np.float32))
 

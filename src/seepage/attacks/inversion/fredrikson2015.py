@@ -1,5 +1,6 @@
 """MI-Face: gradient descent on pixels, as published in 2015."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -128,7 +129,7 @@ class MIFace(InversionAttack):
 class _Coder:
     """An autoencoder found inside the victim's network, in unit scale."""
 
-    def __init__(self, encode: torch.nn.Module, decode: torch.nn.Module):
+    def __init__(self, encode: Callable[[torch.Tensor], torch.Tensor], decode: Callable[[torch.Tensor], torch.Tensor]):
         self.encode = encode
         self.decode = decode
 
