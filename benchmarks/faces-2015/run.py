@@ -52,8 +52,8 @@ def main() -> None:
                         {
                             "hits": score.value * score.n,
                             "n": score.n,
-                            "no_model": controls.get("no_model", float("nan")),
-                            "null_model": controls.get("null_model", float("nan")),
+                            "no_model": controls["no_model"],
+                            "null_model": controls["null_model"],
                             "seconds": finding.seconds,
                             "queries": finding.queries,
                         }

@@ -61,6 +61,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "audit":
+        # The package, which can be called: `import seepage.audit.api` and `seepage.audit(...)` then both work.
+        return import_module("seepage.audit")
     if name in _PUBLIC:
         value = getattr(import_module(_PUBLIC[name]), name)
         globals()[name] = value

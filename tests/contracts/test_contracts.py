@@ -66,14 +66,6 @@ class GoesAround(Search):
         return super().run(target, knowledge, rng)
 
 
-class WeighsAround(Ascent):
-    """Uses `steps` and `rate`, and passes records through the network uncounted."""
-
-    def run(self, target: Target, knowledge: Any, rng: np.random.Generator) -> Reconstruction:
-        target.weights()._module(torch.zeros(1, *knowledge.spec.shape))
-        return super().run(target, knowledge, rng)
-
-
 class DeclaresTooMuch(Search):
     """Uses `tries`, and declares weights it has no use for."""
 
@@ -266,7 +258,6 @@ PLANTED_IN_ATTACKS: list[tuple[type[Attack], str, str]] = [
     (DeclaresTooMuch, "access", "runs without it"),
     (SwallowsDenial, "access", "runs without it"),
     (GoesAround, "meter", "through the target alone"),
-    (WeighsAround, "meter", "through the target alone"),
     (Overspends, "budget", "cost"),
     (Underestimates, "budget", "cost"),
     (RefusesItsPrice, "budget", "a budget of as many is refused"),

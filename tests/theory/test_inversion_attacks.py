@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from seepage.attacks.inversion.fredrikson2015 import MIFace, _denoise_sharpen
+from seepage.attacks.inversion.fredrikson2015 import MIFace, _denoise_sharpen, _nl_means
 from seepage.attacks.inversion.latent import LatentGradient
 from seepage.attacks.inversion.nes import ScoreNES, _margin
 from seepage.attacks.inversion.parts import best_of, cross_entropy, margin, total_variation
-from seepage.core.errors import ConfigError, DataError
+from seepage.core.errors import BudgetExceeded, ConfigError, DataError
 from seepage.core.knowledge import InversionKnowledge
 from seepage.core.records import Records
 from seepage.core.spec import Bounds, InputSpec
@@ -106,12 +106,16 @@ def test_total_variation_of_a_step_is_its_length() -> None:
     assert float(total_variation(x)) == pytest.approx(6 * 0.5)
 
 
-def test_denoising_and_sharpening_leave_a_plain_picture_alone_and_take_out_specks() -> None:
-    plain = torch.full((1, 1, 8, 8), 0.4)
+def test_denoising_leaves_a_plain_picture_alone_calms_noise_and_keeps_edges() -> None:
+    plain = torch.full((1, 1, 16, 16), 0.4)
     torch.testing.assert_close(_denoise_sharpen(plain), plain)
-    speck = plain.clone()
-    speck[0, 0, 4, 4] = 1.0
-    torch.testing.assert_close(_denoise_sharpen(speck), plain)
+    noise = 0.04 * torch.randn(plain.shape, generator=torch.Generator().manual_seed(0))
+    assert _nl_means(plain + noise).std() < 0.5 * noise.std()
+    edge = plain.clone()
+    edge[..., 8:] = 0.9
+    # Means over alike surroundings do not mix the two sides of an edge.
+    torch.testing.assert_close(_nl_means(edge), edge, atol=0.02, rtol=0)
+    assert _denoise_sharpen(edge).std() >= edge.std() - 1e-6
 
 
 def test_moving_by_nothing_changes_nothing() -> None:
@@ -212,6 +216,24 @@ def test_mi_face_searches_codes_when_the_victim_carries_its_autoencoder() -> Non
     assert np.abs(guess.x - 0.5).max() < 0.25
     plain = MIFace(steps=3).run(Target(victim, [Access.WEIGHTS]), _knowledge(3), np.random.default_rng(0))
     assert not np.allclose(plain.x, guess.x)
+
+
+def test_passes_through_layers_by_hand_are_counted_and_refused_like_any_other() -> None:
+    torch.manual_seed(0)
+    victim = wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 3)), SPEC)
+    target = Target(victim, [Access.WEIGHTS], 10)
+    box = target.weights()
+    box(torch.zeros(4, 1, 12, 12))
+    assert target.queries == 4  # The layers inside a counted pass cost nothing more.
+    (network,) = [layer for layer in box.layers.values() if isinstance(layer, nn.Sequential)]
+    network(torch.zeros(3, 1, 12, 12))
+    network[1](torch.zeros(2, 144))
+    assert target.queries == 9
+    with pytest.raises(BudgetExceeded):
+        network(torch.zeros(2, 1, 12, 12))
+    assert target.queries == 9
+    box(torch.zeros(1, 1, 12, 12))
+    assert target.remaining == 0
 
 
 # --- the latent attacks

@@ -121,7 +121,8 @@ def test_failed_attacks_are_told_and_call_nothing():
     assert "it diverged" in found.reasons[0]
     assert verdict([]).verdict == "not tried"
     mixed = verdict([_finding(_quiet(), id="a"), _failed(id="b")])
-    assert mixed.verdict == "no leak found"
+    # The one that failed might have found something.
+    assert mixed.verdict == "inconclusive"
     assert any("it diverged" in reason for reason in mixed.reasons)
 
 

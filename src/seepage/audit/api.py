@@ -5,13 +5,23 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from uuid import uuid4
 
-from seepage import __version__
-from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, make_attack, make_defense, read
+from pydantic import BaseModel, ValidationError
+
+from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_attack, make_defense, read
 from seepage.audit.plan import Arm, Wanted, everything
 from seepage.audit.run import execute
-from seepage.audit.setting import Setting, checked, data_facts, from_config
+from seepage.audit.setting import (
+    Setting,
+    checked,
+    data_facts,
+    from_config,
+    known_spec,
+    packages,
+    spec_identity,
+)
 from seepage.audit.training import Trainer
 from seepage.cases.world import World
 from seepage.core.attack import Attack
@@ -21,11 +31,12 @@ from seepage.core.progress import Listener
 from seepage.core.record import AuditRecord
 from seepage.core.secrets import Judge
 from seepage.core.spec import InputSpec
-from seepage.core.vocabulary import Access, Leak, allows
+from seepage.core.vocabulary import Access, Leak
 from seepage.data import Reading, as_splits
 from seepage.targets import infer_spec, wrap
 
 Named = str | Mapping[str, Any]
+T = TypeVar("T", bound=BaseModel)
 
 
 def setting_of_file(
@@ -98,8 +109,8 @@ def audit(
     nonmembers: Any = None,
     public: Any = None,
     recipe: Callable[..., Any] | str | None = None,
-    attacks: str | Sequence[Attack | Named] = "auto",
-    defenses: Sequence[Defense | Named] = (),
+    attacks: Attack | Named | Sequence[Attack | Named] = "auto",
+    defenses: Defense | Named | Sequence[Defense | Named] = (),
     access: Access | str = "scores",
     budget: int | None = None,
     seed: int = 0,
@@ -157,15 +168,11 @@ def audit(
         granted = Access(access)
     except ValueError as error:
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
+    _check_numbers(budget, seed, tolerance)
     splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
     spec = input or infer_spec(splits)
     splits = checked(splits, spec, "refuse")
     victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
-    if not allows(victim.offers, [granted]):
-        raise ConfigError(
-            f"access '{granted}' was granted, but this victim offers {', '.join(sorted(victim.offers))}: "
-            "grant one of these"
-        )
     trainer = _trainer(recipe)
     kept = Path(out) / "models"
     world = World(
@@ -176,12 +183,14 @@ def audit(
         public=splits.public,
         recipe=None if trainer is None else trainer.recipe(spec, splits.members, kept),
         own_judge=judge,
+        adversary_spec=known_spec(input, splits, spec),
         seed=seed,
     )
     fingerprint = getattr(victim, "fingerprint", None)
     known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
     wanted = _attacks(attacks)
-    arms = [Arm(), *(Arm(_defense(defense)) for defense in defenses)]
+    listed = [defenses] if isinstance(defenses, str | Mapping | Defense) else defenses
+    arms = [Arm(), *(_arm(defense) for defense in listed)]
     written: dict[str, Any] = {
         "model": type(model).__name__ if not isinstance(model, str | Path) else str(model),
         "access": str(granted),
@@ -206,13 +215,14 @@ def audit(
         world=world,
         offers=lambda: victim.offers,
         identity={
-            "seepage": __version__.rsplit(".", 1)[0],
+            "packages": packages(),
             "members": splits.members.digest(),
             "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
             "public": None if splits.public is None else splits.public.digest(),
-            "spec": repr(spec),
+            "spec": spec_identity(spec),
             "victim": fingerprint,
-            "recipe": None if trainer is None else trainer.identity,
+            # A live callable is nobody's but this call's.
+            "recipe": None if trainer is None else trainer.identity or f"live {uuid4().hex}",
             "judge": "auto" if judge is None else "own",
         },
         victim_facts={"name": written["model"], "kind": type(victim).__name__},
@@ -226,6 +236,20 @@ def audit(
     return execute(setting, progress, fresh)
 
 
+def _check_numbers(budget: Any, seed: Any, tolerance: Any) -> None:
+    """The same limits that an audit file has."""
+    for name, value, least in (("budget", budget, 1), ("seed", seed, 0)):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (name == "budget" and value is None) and not (whole and value >= least):
+            raise ConfigError(f"{name}: a whole number, {least} or more, was wanted, got {value!r}")
+    if not _share(tolerance) or tolerance in (0, 1):
+        raise ConfigError(f"tolerance: a number between 0 and 1 was wanted, got {tolerance!r}")
+
+
+def _share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 def _trainer(recipe: Callable[..., Any] | str | None) -> Trainer | None:
     if recipe is None:
         return None
@@ -236,10 +260,12 @@ def _trainer(recipe: Callable[..., Any] | str | None) -> Trainer | None:
     return Trainer.of(recipe)
 
 
-def _attacks(attacks: str | Sequence[Attack | Named]) -> list[Wanted]:
+def _attacks(attacks: Attack | Named | Sequence[Attack | Named]) -> list[Wanted]:
     if isinstance(attacks, str):
         if attacks == "auto":
             return everything()
+        attacks = [attacks]
+    if isinstance(attacks, Attack | Mapping):
         attacks = [attacks]
     found: list[Wanted] = []
     for one in attacks:
@@ -248,15 +274,25 @@ def _attacks(attacks: str | Sequence[Attack | Named]) -> list[Wanted]:
         elif one == "auto":
             found.extend(everything())
         else:
-            table = AttackTable.model_validate({"name": one} if isinstance(one, str) else dict(one))
+            table = _table(AttackTable, one, "attacks")
             found.append(Wanted(make_attack(table), table.label, table.budget))
     return found
 
 
-def _defense(defense: Defense | Named) -> Defense:
+def _arm(defense: Defense | Named) -> Arm:
     if isinstance(defense, Defense):
-        return defense
-    return make_defense(DefenseTable.model_validate({"name": defense} if isinstance(defense, str) else dict(defense)))
+        return Arm(defense)
+    table = _table(DefenseTable, defense, "defenses")
+    return Arm(make_defense(table), table.aware)
+
+
+def _table(kind: type[T], named: Any, where: str) -> T:
+    if not isinstance(named, str | Mapping):
+        raise ConfigError(f"{where}: a name, a table with a name, or an object was wanted, got {named!r}")
+    try:
+        return kind.model_validate({"name": named} if isinstance(named, str) else dict(named))
+    except ValidationError as error:
+        raise explain(error, where, {"": kind}) from error
 
 
 def _gates(gates: Mapping[str, float]) -> dict[Leak, float]:
@@ -264,7 +300,7 @@ def _gates(gates: Mapping[str, float]) -> dict[Leak, float]:
     for name, threshold in gates.items():
         if name not in set(Leak):
             raise ConfigError(f"gate: unknown leak '{name}': {did_you_mean(name, list(Leak))}")
-        if not 0 <= threshold <= 1:
-            raise ConfigError(f"gate: a threshold lies between 0 and 1, got {name} = {threshold}")
+        if not _share(threshold):
+            raise ConfigError(f"gate: a threshold lies between 0 and 1, got {name} = {threshold!r}")
         found[Leak(name)] = threshold
     return found

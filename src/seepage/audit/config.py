@@ -183,6 +183,8 @@ def explain(error: ValidationError, where: str, known: Mapping[str, type[BaseMod
         return ConfigError(f"{where}: unknown key '{dotted}': {did_you_mean(path[-1], names)}{more}")
     if first["type"] == "missing":
         return ConfigError(f"{where}: '{dotted}' is missing: it is needed{more}")
+    if first["type"] == "value_error":
+        return ConfigError(f"{where}: {dotted}: {first['msg'].removeprefix('Value error, ')}{more}")
     got = repr(first.get("input"))
     got = got if len(got) < 80 else got[:77] + "..."
     return ConfigError(f"{where}: {dotted or 'the whole'}: {first['msg']}, got {got}{more}")

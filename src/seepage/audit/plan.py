@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seepage.audit.leaks import LEAKS
+from seepage.audit.training import source_digest
 from seepage.cases.world import World
 from seepage.core.attack import Attack
 from seepage.core.defense import Defense, OutputDefense
@@ -111,6 +112,10 @@ def make_plan(
     Raises:
         ConfigError: when an attack named by the user cannot run, or nothing is left to run.
     """
+    if not allows(offers, [access]):
+        raise ConfigError(
+            f"access '{access}' was granted, but this victim offers {', '.join(sorted(offers))}: grant one of these"
+        )
     cells: list[Cell] = []
     left_out: list[LeftOut] = []
     ids: dict[str, int] = {}
@@ -133,11 +138,13 @@ def make_plan(
             decides = {
                 "attack": attack.name,
                 "version": attack.version,
+                "source": source_digest(type(attack)),
                 "params": attack.model_dump(mode="json"),
                 "defenses": [
                     {
                         "name": arm.defense.name,
                         "version": arm.defense.version,
+                        "source": source_digest(type(arm.defense)),
                         "aware": arm.aware,
                         **arm.defense.model_dump(mode="json"),
                     }

@@ -64,9 +64,25 @@ class Stage:
         begun = time.monotonic()
         attack = cell.attack
         asked = _Asked()
+        # A case that cannot be built is the fault of the configuration, not of the attack: it is raised.
+        case = self.case(attack.leak, cell.arm)
         try:
-            case = self.case(attack.leak, cell.arm)
             scored, guess = self._attack(case, cell, asked, moved)
+            arrays, artifacts = _arrays(cell.id, scored, guess, self._world.spec)
+            finding = _finding(
+                cell,
+                self._seed,
+                asked,
+                time.monotonic() - begun,
+                headline=scored.headline,
+                scores=dict(scored.scores),
+                exposed=list(scored.exposed),
+                artifacts=artifacts,
+                facts={**case.facts, **scored.facts, **_fingerprints(case)},
+                notes=[*guess.notes, *scored.notes],
+                case=case.name,
+                adversary=case.adversary,
+            )
         except (KeyboardInterrupt, SystemExit):
             raise
         except Exception as error:  # noqa: BLE001 - an attack may fail in any way; each one is a finding
@@ -81,21 +97,6 @@ class Stage:
                 error=Failure(type=type(error).__name__, message=shown),
             )
             return Played(finding, {}, traceback.format_exc())
-        arrays, artifacts = _arrays(cell.id, scored, guess, self._world.spec)
-        finding = _finding(
-            cell,
-            self._seed,
-            asked,
-            time.monotonic() - begun,
-            headline=scored.headline,
-            scores=dict(scored.scores),
-            exposed=list(scored.exposed),
-            artifacts=artifacts,
-            facts={**case.facts, **scored.facts},
-            notes=[*guess.notes, *scored.notes],
-            case=case.name,
-            adversary=case.adversary,
-        )
         return Played(finding, arrays)
 
     def _attack(
@@ -119,8 +120,11 @@ class Stage:
         asked.own, asked.by_access = target.queries, {str(k): v for k, v in target.meter.by_access.items()}
         null_guess, missing = None, dict(case.missing)
         if case.null is not None:
-            null_guess, null_target = run(case.null, case.null_knowledge or case.knowledge, asked.own)
-            asked.control = null_target.queries
+            try:
+                null_guess, null_target = run(case.null, case.null_knowledge or case.knowledge, asked.own)
+                asked.control = null_target.queries
+            except Exception as error:  # noqa: BLE001 - without its control the finding still stands, uncontrolled
+                missing["null_model"] = f"a twin that the attack can be run on (it failed: {error})"
         controls = Controls(no_model=case.baselines, null_model=null_guess, missing=missing)
         return LEAKS[attack.leak].score(guess, case.secret, controls), guess
 
@@ -133,6 +137,16 @@ class _Asked:
 
     def __post_init__(self) -> None:
         self.by_access: dict[str, int] = {}
+
+
+def _fingerprints(case: Case) -> dict[str, float | str | None]:
+    """What tells this victim and this twin from others, where something does: one record speaks of one victim."""
+    if case.training is None or case.knowledge.defenses:
+        return {}
+    return {
+        "victim_fingerprint": getattr(case.victim, "fingerprint", None),
+        "twin_fingerprint": getattr(case.null, "fingerprint", None),
+    }
 
 
 def _check_classes(guess: Guess, knowledge: Knowledge) -> None:

@@ -4,19 +4,21 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+
+from threadpoolctl import threadpool_limits
 
 from seepage import __version__
 from seepage.audit.limits import limits
 from seepage.audit.plan import Plan
-from seepage.audit.setting import Setting
+from seepage.audit.setting import FITS, Setting
 from seepage.audit.tracker import Tracker
 from seepage.audit.workers import Desk, Pool, one_thread
-from seepage.core.errors import StoreError
+from seepage.core.errors import ModelError, StoreError
 from seepage.core.progress import Listener
-from seepage.core.record import AuditRecord, Config, Finding, Run, Tool
+from seepage.core.record import AuditRecord, Config, Finding, Run, Tool, Verdict
 from seepage.core.vocabulary import Access, Leak
 from seepage.scoring.verdicts import gate, verdict
 from seepage.store.files import RunFolder, parse_finding, write_bytes, write_json
@@ -101,32 +103,48 @@ def _adopt(setting: Setting, plan: Plan, folder: RunFolder, fresh: bool) -> set[
     adopted: set[str] = set()
     if fresh or not setting.reusable:
         return adopted
-    with Index(setting.out, setting.index_url) as index:
-        for cell in plan.cells:
-            if folder.read_finding(cell.id, cell.key) is not None:
+    try:
+        with Index(setting.out, setting.index_url) as index:
+            known = {cell.id: index.known(cell.key) for cell in plan.cells}
+    except StoreError as error:
+        log.warning("no earlier finding is used: %s", error)
+        return adopted
+    for cell in plan.cells:
+        earlier = known[cell.id]
+        if earlier is None or folder.read_finding(cell.id, cell.key) is not None:
+            continue
+        source = RunFolder(setting.out / earlier.run)
+        try:
+            finding = parse_finding(source.finding_path(earlier.id))
+            if finding.key != cell.key or finding.id != cell.id:
                 continue
-            known = index.known(cell.key)
-            if known is None:
-                continue
-            source = RunFolder(setting.out / known.run)
-            finding = parse_finding(source.finding_path(known.id))
-            if finding.key == cell.key and finding.id == cell.id:
-                folder.adopt(finding, source)
-                folder.log("adopted", cell=cell.id, run=known.run)
-                adopted.add(cell.id)
+            folder.adopt(finding.model_copy(update={"title": cell.title}), source)
+        except StoreError as error:
+            log.warning("'%s' is done anew: %s", cell.id, error)
+            continue
+        folder.log("adopted", cell=cell.id, run=earlier.run)
+        adopted.add(cell.id)
     return adopted
 
 
 def _paces(setting: Setting, plan: Plan) -> dict[str, float | None]:
     if not (setting.out / "index.sqlite").is_file() and setting.index_url is None:
         return {}
-    with Index(setting.out, setting.index_url) as index:
-        return {cell.id: index.pace(cell.attack.name) for cell in plan.cells}
+    try:
+        with Index(setting.out, setting.index_url) as index:
+            return {cell.id: index.pace(cell.attack.name) for cell in plan.cells}
+    except StoreError:
+        return {}
 
 
 def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | None) -> int:
     """Do every task whose result is not in the folder yet; returns how many processes were used."""
-    there = {cell.id for cell in plan.cells if folder.read_finding(cell.id, cell.key) is not None}
+    # An attack that failed is tried again: an endpoint may have come back, memory may be free by now.
+    there = {
+        cell.id
+        for cell in plan.cells
+        if (found := folder.read_finding(cell.id, cell.key)) is not None and found.status == "done"
+    }
     cells = sorted((cell for cell in plan.cells if cell.id not in there), key=lambda cell: -cell.cost)
     preparing = [name for name in ("victim", "twin") if cells and setting.trains(name)]
     if not (folder.path / "checks.json").is_file():
@@ -165,13 +183,33 @@ def _in_this_process(desk: Desk, tasks: list[str], tracker: Tracker, ended: Call
     import torch
 
     threads = torch.get_num_threads()
-    one_thread()
-    try:
-        for task in tasks:
-            tracker.started(task)
-            ended(task, desk.do(task, lambda spent, task=task: tracker.moved(task, spent)))
-    finally:
-        torch.set_num_threads(threads)
+    with threadpool_limits(1):
+        one_thread()
+        try:
+            for task in tasks:
+                tracker.started(task)
+                ended(task, desk.do(task, lambda spent, task=task: tracker.moved(task, spent)))
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _unless(misfit: str | None, found: Verdict) -> Verdict:
+    """The verdict, but never "no leak found" of a victim that does not know its own members."""
+    if misfit is None or found.verdict != "no leak found":
+        return found
+    return found.model_copy(update={"verdict": "inconclusive", "reasons": [misfit, *found.reasons]})
+
+
+def _same_victim(findings: Sequence[Finding]) -> None:
+    """One record speaks of one victim: a recipe that gives another one every time cannot be audited piecemeal."""
+    for name in ("victim_fingerprint", "twin_fingerprint"):
+        met = {finding.facts[name] for finding in findings if finding.facts.get(name) is not None}
+        if len(met) > 1:
+            raise ModelError(
+                f"the recipe trained {len(met)} different models from the same records and seed, so that findings "
+                "speak of different victims: use the seed that the recipe is given for everything it draws, and run "
+                "with --fresh"
+            )
 
 
 def _record(
@@ -185,6 +223,9 @@ def _record(
 ) -> AuditRecord:
     checks = setting.read_checks(folder)
     facts = setting.read_facts(folder)
+    # What the run is called may have changed since an unfinished run wrote these.
+    facts["victim"].update(setting.victim_facts)
+    facts["data"] = setting.data_facts
     confounded = next((c.message for c in checks if c.name == "blind baseline" and not c.passed), None)
     findings: list[Finding] = []
     for cell in plan.cells:
@@ -194,9 +235,11 @@ def _record(
         if finding.leak is Leak.MEMBERSHIP and confounded is not None:
             finding = finding.model_copy(update={"confounded": confounded})
         findings.append(finding)
+    _same_victim(findings)
     leaks = sorted({finding.leak for finding in findings} | set(setting.gates))
     by_leak = {leak: [f for f in findings if f.leak is leak] for leak in leaks}
-    verdicts = {leak: verdict(by_leak[leak], setting.tolerance) for leak in leaks}
+    misfit = next((check.message for check in checks if check.name == FITS and not check.passed), None)
+    verdicts = {leak: _unless(misfit, verdict(by_leak[leak], setting.tolerance)) for leak in leaks}
     return AuditRecord(
         tool=Tool(version=__version__),
         title=setting.title,

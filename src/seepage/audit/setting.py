@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from seepage.data import (
     split_records,
     without_overlap,
 )
-from seepage.store.files import RunFolder, read_json, write_json
+from seepage.scoring.stats import clopper_pearson
+from seepage.store.files import RunFolder, digest, read_json, write_json
 from seepage.targets import infer_spec, open_victim
 
 Facts = dict[str, float | str | None]
+FITS = "victim fits its members"
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Setting:
         write_json(folder.path / "checks.json", [check.model_dump(mode="json") for check in checks])
 
     def read_checks(self, folder: RunFolder) -> list[Check]:
-        return [Check.model_validate(check) for check in read_json(folder.path / "checks.json")]
+        found = [*read_json(folder.path / "checks.json"), *read_json(folder.path / "facts.json").get("checks", [])]
+        return [Check.model_validate(check) for check in found]
 
     def write_facts(self, folder: RunFolder) -> None:
         """What the record says of victim, records and judge."""
@@ -136,10 +140,29 @@ class Setting:
             "null_twin": "none: " + world.twin_missing if world.twin_missing else f"recipe '{_name(world)}'",
         }
         judge: Facts = {} if world.judge is None else dict(world.judge.facts)
-        write_json(folder.path / "facts.json", {"victim": victim, "data": self.data_facts, "judge": judge})
+        fits = _fits(own, len(world.members), world.victim.classes)
+        checks = [] if fits is None else [fits.model_dump(mode="json")]
+        facts = {"victim": victim, "data": self.data_facts, "judge": judge, "checks": checks}
+        write_json(folder.path / "facts.json", facts)
 
     def read_facts(self, folder: RunFolder) -> dict[str, Facts]:
         return read_json(folder.path / "facts.json")
+
+
+def _fits(accuracy: float | None, members: int, classes: int) -> Check | None:
+    """Whether the victim knows its members at all: where it does not, labels, range or preprocessing are wrong."""
+    if accuracy is None:
+        return None
+    low = clopper_pearson(round(accuracy * members), members).low
+    passed = low > 1 / classes
+    message = f"the victim is right about {accuracy:.2f} of its members"
+    if not passed:
+        message += (
+            f", no more than a guess among {classes} classes: is it trained, are the classes in its order, are value "
+            "range and preprocessing declared as it takes them ([victim] input, or input=)? Until then nothing that "
+            "is not found means anything"
+        )
+    return Check(name=FITS, passed=passed, message=message)
 
 
 def _name(world: World) -> str:
@@ -206,6 +229,24 @@ def read_data(table: DataTable, spec: InputSpec | None, seed: int, base: Path) -
         None if place is None else _beside(place, base) for place in (table.members, table.nonmembers, table.public)
     ]
     return as_splits(*paths, spec=spec, reading=Reading(**options))
+
+
+def spec_identity(spec: InputSpec) -> str:
+    """What tells one input declaration from another, every bound included."""
+    told = [spec.shape, spec.modality, spec.mean, spec.std, spec.layout, spec.channels, spec.features]
+    return digest([*told, spec.bounds.low.tolist(), spec.bounds.high.tolist()])
+
+
+def packages() -> dict[str, str]:
+    """The versions whose change may change a result."""
+    return {"seepage": __version__, **{name: version(name) for name in ("numpy", "scikit-learn", "scipy", "torch")}}
+
+
+def known_spec(declared: InputSpec | None, splits: Splits, spec: InputSpec) -> InputSpec:
+    """One input as the adversary knows it: as declared, or read off what is public, never off the members."""
+    if declared is not None or splits.public is None or not len(splits.public):
+        return declared or spec
+    return infer_spec(splits.public)
 
 
 def _beside(place: str, base: Path) -> Path:
@@ -281,14 +322,15 @@ def from_config(
         public=splits.public,
         recipe=recipe,
         judge_kind=config.judge.kind,
+        adversary_spec=known_spec(declared, splits, spec),
         seed=config.seed,
     )
     identity = {
-        "seepage": __version__.rsplit(".", 1)[0],
+        "packages": packages(),
         "members": splits.members.digest(),
         "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
         "public": None if splits.public is None else splits.public.digest(),
-        "spec": repr(spec),
+        "spec": spec_identity(spec),
         "victim": {"kind": table.kind, **_fingerprints(options)},
         "recipe": None if trainer is None else trainer.identity,
         "judge": config.judge.kind,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors.torch import save
 
 from seepage.core.errors import ModelError, SeepageError
@@ -61,7 +63,8 @@ class Trainer:
             if name not in parameters and not free:
                 known = [p for p in parameters if p not in ("x", "y", "seed")]
                 raise ConfigError(f"[recipe] options: '{path}' takes no '{name}': {did_you_mean(name, known)}")
-        identity = digest([path, dict(options), source_digest(fit), TRAINING])
+        source = source_digest(fit)
+        identity = None if source is None else digest([path, dict(options), source, TRAINING])
         return cls(fit, dict(options), path, identity, path if path in RECIPES else None)
 
     @classmethod
@@ -99,15 +102,22 @@ class Trainer:
         return kept / f"{digest(decides)[:24]}.safetensors"
 
     def _fit(self, records: Records, seed: int, spec: InputSpec) -> Model:
+        # 32 bits: as much as NumPy's and scikit-learn's seeds hold.
+        seed = seed % 2**32
+        before = np.random.get_state()  # noqa: NPY002 - a trainer may draw from the global generators
         try:
-            # 32 bits: as much as NumPy's and scikit-learn's seeds hold.
-            made = self.fit(records.x, records.labels(), seed % 2**32, **self.options)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                np.random.seed(seed)  # noqa: NPY002
+                made = self.fit(records.x, records.labels(), seed, **self.options)
         except SeepageError:
             raise
         except Exception as error:
             raise ModelError(
                 f"the recipe '{self.name}' failed on {len(records)} records: {type(error).__name__}: {error}"
             ) from error
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
         if made is None:
             raise ModelError(f"the recipe '{self.name}' returned nothing; it should return the trained model")
         return wrap(made, spec)
@@ -119,12 +129,12 @@ def _keep(model: Model, path: Path) -> None:
         write_bytes(path, save({name: value.contiguous() for name, value in state.items()}), PRIVATE)
 
 
-def source_digest(thing: Any) -> str:
-    """SHA-256 of the file that defines a callable, so that an edited recipe is another recipe."""
+def source_digest(thing: Any) -> str | None:
+    """SHA-256 of the file that defines a callable or class, so that edited code is other code; None when unknown."""
     try:
         file = inspect.getsourcefile(inspect.unwrap(thing))
     except TypeError:
         file = None
     if file is None or not Path(file).is_file():
-        return "unknown"
+        return None
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from seepage.audit.plan import Plan
 from seepage.audit.play import Played, Stage
 from seepage.audit.setting import Setting
@@ -30,6 +32,7 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 @dataclass
@@ -113,6 +116,7 @@ class Pool:
     def __init__(self, setting: Setting, folder: RunFolder, processes: int):
         if setting.respawn is None:
             raise ValueError("this setting holds live objects: it cannot be rebuilt in another process")
+        self._others = set(multiprocessing.active_children())
         context = multiprocessing.get_context("spawn")
         self._queue: Any = context.Queue()
         self._pool = ProcessPoolExecutor(
@@ -128,7 +132,7 @@ class Pool:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - self._others:
                 process.kill()
         self._pool.shutdown(wait=True)
         self._queue.close()
@@ -158,7 +162,7 @@ class Pool:
                     state = future.result()
                 except BrokenProcessPool as error:
                     raise SeepageError(
-                        f"a worker process died during '{task}' (out of memory, perhaps): run the same command again "
-                        "to go on, with --set run.processes=1 if it happens again"
+                        f"a worker process died during '{task}' (out of memory, perhaps, or it could not start): run "
+                        "the same command again to go on, with --processes 1 if it happens again"
                     ) from error
                 ended(task, state)

@@ -29,7 +29,8 @@ def obstacle(world: World) -> str | None:
 def knowledge(world: World) -> InversionKnowledge:
     """What the adversary holds before the first query; needs no victim yet."""
     classes = np.unique(world.members.labels()).astype(np.int64)
-    return InversionKnowledge(public=world.public, spec=world.spec, classes=classes)
+    spec = world.adversary_spec or world.spec
+    return InversionKnowledge(public=world.public, spec=spec, classes=classes)
 
 
 def build(world: World) -> Case:

@@ -1,5 +1,7 @@
 """Membership: the secret is which of the candidates were trained on."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from seepage.cases.world import World
@@ -37,7 +39,9 @@ def knowledge(world: World) -> MembershipKnowledge:
     The candidates are members and non-members, shuffled; a class with more of one than of the other
     would give membership away by its frequency, which the blind-baseline check looks for.
     """
-    return MembershipKnowledge(public=world.public, candidates=_candidates(world)[0])
+    candidates = _candidates(world)[0]
+    # Without their names: a file name may say where a record came from.
+    return MembershipKnowledge(public=world.public, candidates=replace(candidates, ids=(), source=""))
 
 
 def build(world: World) -> Case:
@@ -56,16 +60,23 @@ def build(world: World) -> Case:
         # Losses are asked at the candidate's own class, which this twin does not have.
         twin = None
         missing["null_model"] = f"public records with {world.victim.classes} classes, to train a twin on"
+    facts: dict[str, float | str | None] = {}
+    if twin is not None and world.public is not None and world.public.class_names != world.members.class_names:
+        facts["null_twin"] = (
+            "trained on other classes, so that its class i stands for another class than the victim's: "
+            "a weaker control than a twin of the same classes"
+        )
     return Case(
         leak=Leak.MEMBERSHIP,
         name="membership",
         victim=world.victim,
-        knowledge=MembershipKnowledge(public=world.public, candidates=candidates),
+        knowledge=knowledge(world),
         secret=MembershipSecret(is_member=is_member, candidates=candidates),
         null=twin,
         baselines=baselines,
         training=world.training,
         missing=missing,
+        facts=facts,
         seed=world.seed,
     )
 

@@ -3,8 +3,8 @@
 Victim, twin and judge are made when they are first asked for, and then kept.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +32,8 @@ class World:
         members, nonmembers, public: the records; public ones may have other classes, or none.
         recipe: trains victims like this one, over the pool of members; or None.
         own_judge: a judge brought by the user, or None to train one on the non-members.
+        adversary_spec: one input as the adversary knows it; `spec` when not given. Ranges read off the
+            members would give them away.
         judge_kind: which family of judge to train; "auto" takes one that is not the victim's.
         seed: of the audit.
     """
@@ -44,8 +46,8 @@ class World:
     recipe: Recipe | None = None
     own_judge: Judge | None = None
     judge_kind: str = "auto"
+    adversary_spec: InputSpec | None = None
     seed: int = 0
-    facts: Mapping[str, float | str | None] = field(default_factory=dict[str, float | str | None])
 
     @cached_property
     def victim(self) -> Model:
@@ -78,14 +80,7 @@ class World:
         same_classes = self.public.class_names == self.members.class_names
         if not same_classes:
             kept = kept[: len(self.members.class_names)]
-        rows = [
-            np.sort(
-                rng.permutation(np.nonzero(self.public.y == c)[0])[:per_class]
-                if not same_classes
-                else np.nonzero(self.public.y == c)[0]
-            )
-            for c in kept
-        ]
+        rows = [np.sort(rng.permutation(np.nonzero(self.public.y == c)[0])[:per_class]) for c in kept]
         chosen = self.public[np.concatenate(rows)]
         if same_classes:
             return chosen

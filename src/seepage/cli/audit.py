@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Attack the victim that FILE describes; write the record and a report."""
     from seepage.cli.bars import Bars
-    from seepage.cli.summary import exit_code, parse_fail_on, print_summary
+    from seepage.cli.summary import crossed, exit_code, parse_fail_on, print_summary
 
     gates, forbidden = parse_fail_on(fail_on)
     from seepage.audit.api import audit_file
@@ -58,4 +58,6 @@ def command(
         shown = config.report.show_records if show_records is None else show_records
         written = write_reports(Path(record.folder or "."), show_records=shown)
     print_summary(record, written, quiet)
+    for reason in crossed(record, forbidden):
+        click.echo(f"GATE CROSSED: {reason}", err=True)
     sys.exit(exit_code(record, forbidden))

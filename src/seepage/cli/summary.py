@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -15,18 +16,18 @@ from seepage.core.vocabulary import Leak
 STYLE = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow", "not tried": "dim"}
 
 
-def parse_fail_on(values: Sequence[str]) -> tuple[dict[Leak, float], list[Leak]]:
+def parse_fail_on(values: Sequence[str]) -> tuple[dict[Leak, float], list[Leak | Literal["any"]]]:
     """`--fail-on` values: thresholds by leak, and leaks whose verdict must not be "leaks".
 
     Raises:
         ConfigError: for an unknown leak or a threshold that is no number between 0 and 1.
     """
     thresholds: dict[Leak, float] = {}
-    forbidden: list[Leak] = []
+    forbidden: list[Leak | Literal["any"]] = []
     for value in values:
         name, equals, text = value.partition("=")
         if name == "any" and not equals:
-            forbidden.extend(Leak)
+            forbidden.append("any")
             continue
         if name not in set(Leak):
             raise ConfigError(f"--fail-on: unknown leak '{name}': {did_you_mean(name, [*Leak, 'any'])}")
@@ -43,11 +44,22 @@ def parse_fail_on(values: Sequence[str]) -> tuple[dict[Leak, float], list[Leak]]
     return thresholds, forbidden
 
 
-def exit_code(record: AuditRecord, forbidden: Iterable[Leak] = ()) -> int:
+def exit_code(record: AuditRecord, forbidden: Iterable[Leak | Literal["any"]] = ()) -> int:
     """0 done, 1 some attack failed, 3 a gate was crossed (which weighs more)."""
-    if any(not gate.passed for gate in record.gates) or any(record.verdict(leak) == "leaks" for leak in forbidden):
+    if any(not gate.passed for gate in record.gates) or crossed(record, forbidden):
         return 3
     return 1 if any(finding.status == "failed" for finding in record.findings) else 0
+
+
+def crossed(record: AuditRecord, forbidden: Iterable[Leak | Literal["any"]]) -> list[str]:
+    """Why `--fail-on LEAK` holds this record, in words; a leak that was named and not tried does not pass."""
+    said: list[str] = []
+    for name in forbidden:
+        stopping = ("leaks",) if name == "any" else ("leaks", "not tried")
+        for leak in record.verdicts if name == "any" else [name]:
+            if record.verdict(leak) in stopping:
+                said.append(f"--fail-on {name}: the verdict on {leak} is '{record.verdict(leak)}'")
+    return said
 
 
 def number(estimate: Estimate | Score | None) -> str:

@@ -53,6 +53,11 @@ class MissingExtra(SeepageError):
         super().__init__(
             f"{purpose} needs the package '{package}', which is not installed: pip install 'seepage[{extra}]'"
         )
+        self._given = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str, str]]:
+        # An exception is rebuilt from its message when it comes back from a worker; this one takes three.
+        return MissingExtra, self._given
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

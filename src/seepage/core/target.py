@@ -67,16 +67,29 @@ class WhiteBox:
     """A victim's network in the adversary's hands: differentiable, its forward passes counted.
 
     Calling it maps a torch tensor of records (n, *shape), in the input's bounds, to logits
-    (n, classes), with preprocessing inside, so that gradients reach the record itself.
+    (n, classes), with preprocessing inside, so that gradients reach the record itself. A pass of n
+    records through any of its layers by hand is counted as n queries too.
     """
 
     def __init__(self, module: Any, charge: Callable[[int], None]):
         self._module = module
         self._charge = charge
+        self._depth = 0
+        for layer in module.modules():
+            layer.register_forward_pre_hook(self._enter)
+            layer.register_forward_hook(self._leave, always_call=True)
 
     def __call__(self, x: Any) -> Any:
-        self._charge(int(x.shape[0]))
         return self._module(x)
+
+    def _enter(self, _: Any, arguments: tuple[Any, ...]) -> None:
+        # Layers inside a pass that is counted already cost nothing more.
+        if self._depth == 0:
+            self._charge(int(arguments[0].shape[0]))
+        self._depth += 1
+
+    def _leave(self, *_: Any) -> None:
+        self._depth = max(self._depth - 1, 0)
 
     def parameters(self) -> dict[str, Any]:
         """The weights by name."""
@@ -86,7 +99,7 @@ class WhiteBox:
     def layers(self) -> dict[str, Any]:
         """Submodules by name, for attacks that read the structure (an autoencoder's decoder, say).
 
-        The network itself is not among them: called from here, its passes would not be counted.
+        Passes through them are counted like passes through the whole.
         """
         return {name: layer for name, layer in self._module.named_modules() if name}
 

@@ -82,12 +82,16 @@ def verdict(findings: Sequence[Finding], tolerance: float = 0.10) -> Verdict:
     if not done:
         return Verdict(verdict="not tried", reasons=failures or ["No attack for this leak was run."])
     bare = [finding for finding in done if not finding.defenses]
-    deciding = bare or done
+    broken = [finding for finding in findings if finding.status == "failed" and not finding.defenses]
+    # Where the bare victim was attacked, it decides, even when every such attack failed.
+    deciding = bare if bare or broken else done
     heard = _Measured.among(finding for finding in deciding if finding.confounded is None)
     corrected = holm([found.p for found in heard])
     calls = sorted(zip(corrected, heard, strict=True), key=lambda call: (call[0], -call[1].leakage.value))
     leaking = [found for p, found in calls if p < LEVEL]
     doubts = [] if leaking else _doubts(heard, tolerance)
+    if broken and not leaking:
+        doubts.append(f"{_count(len(broken), 'attack')} failed, and might have found something.")
     reasons = list(doubts)
     if not leaking and not doubts:
         reasons.append(
@@ -97,7 +101,7 @@ def verdict(findings: Sequence[Finding], tolerance: float = 0.10) -> Verdict:
     reasons += [_sentence(found, p, len(heard)) for p, found in calls]
     counted = {found.finding.id for found in heard}
     reasons += [_unheard(finding) for finding in deciding if finding.id not in counted]
-    if bare:
+    if bare or broken:
         reasons += _behind(finding for finding in done if finding.defenses)
     else:
         reasons.append("The victim was attacked behind defenses only; nothing was measured without them.")

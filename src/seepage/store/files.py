@@ -7,7 +7,6 @@ any point holds whole files only.
       audit.toml  plan.json     as written, as resolved
       findings/<cell>.json      one each, written when its cell ends
       arrays/<cell>.npz         guesses and curves; mode 0600
-      models/<key>.safetensors  what a recipe trained; mode 0600
       record.json               last
       log.jsonl
 """
@@ -90,7 +89,10 @@ def write_json(path: Path, value: Any) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as `.npz`, readable by the owner alone."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **dict(arrays))
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise TypeError(f"the array '{name}' holds Python objects, which only a pickle could store")
+    np.savez_compressed(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType] - names are no options here
     write_bytes(path, buffer.getvalue(), PRIVATE)
 
 
@@ -197,9 +199,6 @@ class RunFolder:
 
     def arrays_path(self, name: str) -> Path:
         return self.path / "arrays" / f"{name}.npz"
-
-    def model_path(self, key: str) -> Path:
-        return self.path / "models" / f"{key[:16]}.safetensors"
 
     def read_finding(self, cell: str, key: str) -> Finding | None:
         """The finding of a cell that ended with this key, or None."""

@@ -81,7 +81,7 @@ class Known:
 
 
 class Index:
-    """The index over the runs below `out`.
+    """The index over the runs below `out`. Errors of the database become `StoreError` on leaving it.
 
     Args:
         out: the folder of the runs.
@@ -100,8 +100,13 @@ class Index:
             raise StoreError(f"cannot open the index of {self.out}: {error.__cause__ or error}") from error
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._engine.dispose()
+        if isinstance(error, SQLAlchemyError):
+            raise StoreError(
+                f"the index of {self.out} cannot be used ({error.__cause__ or error}): delete it, and "
+                "`seepage runs --rebuild` makes it anew from the runs"
+            ) from error
 
     def add(self, record: AuditRecord, folder: str, reusable: bool) -> None:
         """Add or replace a finished run."""
