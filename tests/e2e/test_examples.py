@@ -96,8 +96,9 @@ def test_most_exposed_people_are_ranked_with_evidence(demo: tuple[Path, AuditRec
     run, record, _ = demo
     (finding,) = [f for f in record.findings if f.attack == "latent"]
     assert [e.rank for e in finding.exposed] == list(range(1, 21))
-    values = [e.value for e in finding.exposed]
-    assert values == sorted(values, reverse=True)
+    # Ranked by how far the judge's confidence lies above what can be had without the model.
+    margins = [e.value - (e.control or 0.0) for e in finding.exposed]
+    assert margins == sorted(margins, reverse=True)
     assert all(e.evidence for e in finding.exposed)
     (artifact,) = [a for a in finding.artifacts if a.kind == "gallery"]
     with np.load(run / artifact.path, allow_pickle=False) as arrays:
