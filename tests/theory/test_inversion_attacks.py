@@ -56,7 +56,7 @@ def test_the_torch_decoder_is_the_same_map() -> None:
     spec = InputSpec((1, 12, 12), Bounds.of(-3.0, 5.0))
     prior = PCAPrior.fit(spec.bounds.from_unit(_public()), spec)
     z = np.random.default_rng(2).standard_normal((4, prior.size)).astype(np.float32)
-    np.testing.assert_allclose(prior.torch_decoder()(torch.from_numpy(z)).numpy(), prior.decode(z), atol=1e-5)
+    np.testing.assert_allclose(prior.decoder()(torch.from_numpy(z)).numpy(), prior.decode(z), atol=1e-5)
     assert spec.bounds.contain(prior.decode(10 * z))
 
 

@@ -16,11 +16,14 @@ from seepage.scoring import membership as membership_score
 
 @dataclass(frozen=True)
 class Row:
-    """One leak: why it cannot be audited in a world, what its adversary knows, its case, its scorer."""
+    """One leak: why it cannot be audited in a world, what its adversary knows, its case, its scorer.
+
+    Knowledge and case are those of a form of the leak, as the attack names it (`Attack.form`).
+    """
 
     obstacle: Callable[[World], str | None]
-    knowledge: Callable[[World], Knowledge]
-    build: Callable[[World], Case]
+    knowledge: Callable[[World, str], Knowledge]
+    build: Callable[[World, str], Case]
     score: Scorer
 
 

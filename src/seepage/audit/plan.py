@@ -68,9 +68,10 @@ class Plan:
     left_out: tuple[LeftOut, ...]
 
 
-def everything() -> list[Wanted]:
-    """Every attack in the catalogue with its plain defaults: what "auto" chooses from."""
-    return [Wanted(attack_class(name)(), auto=True) for name in ATTACKS]
+def everything(thorough: bool = False) -> list[Wanted]:
+    """Every attack in the catalogue with its plain defaults: what "auto" chooses from, and with `thorough` "all"."""
+    found = [attack_class(name) for name in ATTACKS]
+    return [Wanted(cls(), auto=True) for cls in found if thorough or not cls.thorough]
 
 
 def describe(attack: Attack, label: str) -> str:
@@ -156,7 +157,7 @@ def make_plan(
                 "seed": seed,
                 **identity,
             }
-            asked = attack.cost(LEAKS[attack.leak].knowledge(world), limit)
+            asked = attack.cost(LEAKS[attack.leak].knowledge(world, attack.form), limit)
             asked = asked if limit is None else min(asked, limit)
             cells.append(
                 Cell(
@@ -191,4 +192,4 @@ def _obstacle(
         return f"it works on {', '.join(sorted(attack.modalities))}, not on {world.spec.modality}"
     if obstacles[attack.leak] is not None:
         return obstacles[attack.leak]
-    return attack.obstacle(LEAKS[attack.leak].knowledge(world), budget)
+    return attack.obstacle(LEAKS[attack.leak].knowledge(world, attack.form), budget)

@@ -45,16 +45,16 @@ class Stage:
     def __init__(self, world: World, seed: int):
         self._world = world
         self._seed = seed
-        self._cases: dict[tuple[Leak, str], Case] = {}
+        self._cases: dict[tuple[Leak, str, str], Case] = {}
 
-    def case(self, leak: Leak, arm: Arm) -> Case:
-        """The case of a leak on an arm."""
-        bare = (leak, "")
+    def case(self, leak: Leak, form: str, arm: Arm) -> Case:
+        """The case of a form of a leak on an arm."""
+        bare = (leak, form, "")
         if bare not in self._cases:
-            self._cases[bare] = LEAKS[leak].build(self._world)
+            self._cases[bare] = LEAKS[leak].build(self._world, form)
         if arm.defense is None:
             return self._cases[bare]
-        place = (leak, canonical([a.model_dump() for a in arm.applied]) + str(arm.aware))
+        place = (leak, form, canonical([a.model_dump() for a in arm.applied]) + str(arm.aware))
         if place not in self._cases:
             self._cases[place] = self._cases[bare].defended(arm.defense, arm.aware)
         return self._cases[place]
@@ -65,7 +65,7 @@ class Stage:
         attack = cell.attack
         asked = _Asked()
         # A case that cannot be built is the fault of the configuration, not of the attack: it is raised.
-        case = self.case(attack.leak, cell.arm)
+        case = self.case(attack.leak, attack.form, cell.arm)
         try:
             scored, guess = self._attack(case, cell, asked, moved)
             arrays, artifacts = _arrays(cell.id, scored, guess, self._world.spec)
@@ -104,24 +104,25 @@ class Stage:
     ) -> tuple[Scored, Guess]:
         attack = cell.attack
 
-        def run(victim: Victim, knowledge: Knowledge, before: int) -> tuple[Guess, Target]:
+        def run(victim: Victim, knowledge: Knowledge, before: int, captured: np.ndarray | None) -> tuple[Guess, Target]:
             def on_charge(spent: int) -> None:
                 if moved is not None:
                     moved(before + spent)
 
-            target = Target(victim, attack.needs, cell.budget, on_charge)
+            target = Target(victim, attack.needs, cell.budget, on_charge, captured)
             asked.target = target
             # The stream is named by what the attack is, not by its place: order and workers change nothing.
             rng = stream(self._seed, "attack", attack.leak, attack.name, attack.model_dump_json())
             return attack.run(target, knowledge, rng), target
 
-        guess, target = run(case.victim, case.knowledge, 0)
+        guess, target = run(case.victim, case.knowledge, 0, case.captured)
         _check_classes(guess, case.knowledge)
         asked.own, asked.by_access = target.queries, {str(k): v for k, v in target.meter.by_access.items()}
         null_guess, missing = None, dict(case.missing)
         if case.null is not None:
             try:
-                null_guess, null_target = run(case.null, case.null_knowledge or case.knowledge, asked.own)
+                known = case.null_knowledge or case.knowledge
+                null_guess, null_target = run(case.null, known, asked.own, case.null_captured)
                 asked.control = null_target.queries
             except Exception as error:  # noqa: BLE001 - without its control the finding still stands, uncontrolled
                 missing["null_model"] = f"a twin that the attack can be run on (it failed: {error})"

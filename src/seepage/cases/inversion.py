@@ -15,6 +15,7 @@ from seepage.models.priors import PCAPrior
 
 Array = np.ndarray
 PRIOR_DRAWS = 8
+CAPTURED = 40
 
 
 def obstacle(world: World) -> str | None:
@@ -26,15 +27,18 @@ def obstacle(world: World) -> str | None:
     return None
 
 
-def knowledge(world: World) -> InversionKnowledge:
+def knowledge(world: World, form: str = "class") -> InversionKnowledge:
     """What the adversary holds before the first query; needs no victim yet."""
     classes = np.unique(world.members.labels()).astype(np.int64)
     spec = world.adversary_spec or world.spec
-    return InversionKnowledge(public=world.public, spec=spec, classes=classes)
+    captured = len(_captured_rows(world)) if form == "record" else 0
+    return InversionKnowledge(public=world.public, spec=spec, classes=classes, priors=world.priors, captured=captured)
 
 
-def build(world: World) -> Case:
-    """The inversion case of a world. Ask `obstacle` first."""
+def build(world: World, form: str = "class") -> Case:
+    """The inversion case of a world, of classes or of single records. Ask `obstacle` first."""
+    if form == "record":
+        return _of_records(world)
     judge = world.judge
     if judge is None:
         raise ValueError(f"no judge: {world.judge_missing}")
@@ -56,13 +60,62 @@ def build(world: World) -> Case:
         name="class inversion",
         victim=world.victim,
         knowledge=known,
-        secret=InversionSecret(records=world.members, judge=judge),
+        secret=InversionSecret(records=world.members, judge=judge, public=world.public),
         null=null,
         null_knowledge=null_knowledge,
         baselines=baselines,
         training=world.training,
         missing=missing,
         seed=world.seed,
+    )
+
+
+def _captured_rows(world: World) -> Array:
+    """One private record of every class, at most `CAPTURED`: those whose answers fell into the adversary's hands."""
+    labels = world.members.labels()
+    rng = stream(world.seed, "inversion", "captured")
+    rows = [int(rng.choice(np.nonzero(labels == c)[0])) for c in np.unique(labels)]
+    if len(rows) > CAPTURED:
+        rows = sorted(rng.permutation(rows)[:CAPTURED].tolist())
+    return np.array(rows, dtype=np.int64)
+
+
+def _of_records(world: World) -> Case:
+    """Single records behind captured answers.
+
+    The control is the same attack on the same victim given the answers to *other* records (each one's
+    neighbour in the list, of another class): what it would show of a record without that record's answer.
+    """
+    judge = world.judge
+    if judge is None:
+        raise ValueError(f"no judge: {world.judge_missing}")
+    known = knowledge(world, "record")
+    captured = world.members[_captured_rows(world)]
+    n = len(captured)
+    missing: dict[str, str] = {}
+    baselines: dict[str, Guess] = {}
+    public = world.public
+    if public is None or len(public) < 2:
+        missing["no_model"] = "public records, from which an adversary without the answers could guess"
+    else:
+        rng = stream(world.seed, "baseline", "records")
+        mean = public.x.mean(axis=0, keepdims=True).astype(np.float32)
+        baselines["public_mean"] = Reconstruction(np.repeat(mean, n, axis=0))
+        baselines["public_record"] = Reconstruction(public.x[rng.integers(len(public), size=n)])
+    return Case(
+        leak=Leak.INVERSION,
+        name="record inversion",
+        victim=world.victim,
+        knowledge=known,
+        secret=InversionSecret(records=world.members, judge=judge, public=public, captured=captured),
+        null=world.victim if n > 1 else None,
+        null_knowledge=known,
+        baselines=baselines,
+        training=None,
+        missing=missing if n > 1 else {**missing, "null_model": "captured answers to two records or more"},
+        seed=world.seed,
+        captured=captured.x,
+        null_captured=np.roll(captured.x, 1, axis=0) if n > 1 else None,
     )
 
 

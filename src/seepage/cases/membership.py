@@ -33,7 +33,7 @@ def _candidates(world: World) -> tuple[Records, np.ndarray]:
     return together[order], order < len(world.members)
 
 
-def knowledge(world: World) -> MembershipKnowledge:
+def knowledge(world: World, form: str = "") -> MembershipKnowledge:
     """What the adversary holds before the first query; needs no victim yet.
 
     The candidates are members and non-members, shuffled; a class with more of one than of the other
@@ -44,7 +44,7 @@ def knowledge(world: World) -> MembershipKnowledge:
     return MembershipKnowledge(public=world.public, candidates=replace(candidates, ids=(), source=""))
 
 
-def build(world: World) -> Case:
+def build(world: World, form: str = "") -> Case:
     """The membership case of a world. Ask `obstacle` first."""
     candidates, is_member = _candidates(world)
     missing: dict[str, str] = {}

@@ -11,6 +11,7 @@ import numpy as np
 
 from seepage.core.case import Training
 from seepage.core.errors import ModelError
+from seepage.core.knowledge import PriorSource
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.secrets import Judge
@@ -35,6 +36,7 @@ class World:
         adversary_spec: one input as the adversary knows it; `spec` when not given. Ranges read off the
             members would give them away.
         judge_kind: which family of judge to train; "auto" takes one that is not the victim's.
+        priors: where the adversary gets its priors from.
         seed: of the audit.
     """
 
@@ -47,6 +49,7 @@ class World:
     own_judge: Judge | None = None
     judge_kind: str = "auto"
     adversary_spec: InputSpec | None = None
+    priors: PriorSource | None = None
     seed: int = 0
 
     @cached_property

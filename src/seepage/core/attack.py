@@ -34,6 +34,9 @@ class Attack(BaseModel, ABC):
         cites: the papers, as "Author, year, title, where".
         modalities: the kinds of record it works on.
         needs_public: whether it needs public records (for a prior).
+        form: which form of its leak's case it plays, where there are several: "class" (what does a class look
+            like?) or "record" (which record was this captured answer given to?) for inversion.
+        thorough: whether it takes minutes (it trains a generator, say): left out of "auto", part of "all".
         version: raised when the same parameters give another result, so that caches notice.
     """
 
@@ -46,6 +49,8 @@ class Attack(BaseModel, ABC):
     cites: ClassVar[tuple[str, ...]]
     modalities: ClassVar[frozenset[Modality]] = frozenset(Modality)
     needs_public: ClassVar[bool] = False
+    form: ClassVar[str] = ""
+    thorough: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
     @abstractmethod
@@ -69,9 +74,24 @@ class InversionAttack(Attack):
     """Recover what a class looks like."""
 
     leak: ClassVar[Leak] = Leak.INVERSION
+    form: ClassVar[str] = "class"
 
     @abstractmethod
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction: ...
+
+
+class RecordInversionAttack(InversionAttack):
+    """Recover single records from the answers the victim gave to them (`Target.captured_scores`, ...).
+
+    The guess has one reconstruction a captured answer, in the order of the answers, and no labels.
+    """
+
+    form: ClassVar[str] = "record"
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        if isinstance(knowledge, InversionKnowledge) and knowledge.captured < 1:
+            return "it needs answers of the victim that the adversary captured, and none were given"
+        return super().obstacle(knowledge, budget)
 
 
 class MembershipAttack(Attack):

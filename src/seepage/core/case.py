@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from seepage.core.defense import Defense, Poison
 from seepage.core.errors import ConfigError
@@ -75,6 +75,9 @@ class Case:
         facts: figures for the report (accuracies, counts).
         seed: the audit's seed.
         adversary: "adaptive" or "unaware" of the defenses.
+        captured: (n, ...) private records whose answers the adversary holds; asked of the victim by the
+            target, so that a defense stands before them too.
+        null_captured: (n, ...) the records whose answers it is given instead, for the control.
     """
 
     leak: Leak
@@ -90,6 +93,8 @@ class Case:
     facts: Mapping[str, float | str | None] = field(default_factory=dict[str, float | str | None])
     seed: int = 0
     adversary: str = "adaptive"
+    captured: Float[Array, " n ..."] | None = None
+    null_captured: Float[Array, " n ..."] | None = None
 
     def defended(self, defense: Defense, aware: bool = True) -> "Case":
         """This case with the victim, its twin and the adversary's reference models defended.

@@ -43,12 +43,17 @@ class Reconstruction(Guess):
             appear several times (several draws); its score is then the mean over them.
         confidence: (n,) the attack's own belief in each, higher is surer; never used for scoring.
         client: (n,) the client each one was recovered from, when the victim is several updates.
+        frames: (f, c, ...) what the search held on its way, one record a class, the classes rising; for the
+            report's slider. A handful is enough.
+        frame_at: (f,) the queries spent (or, with the weights, the steps taken) at each frame.
     """
 
     x: Float[Array, " n ..."]
     labels: Int[Array, " n"] | None = None
     confidence: Float[Array, " n"] | None = None
     client: Int[Array, " n"] | None = None
+    frames: Float[Array, " f c ..."] | None = field(default=None, kw_only=True)
+    frame_at: Int[Array, " f"] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

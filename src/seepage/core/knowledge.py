@@ -5,7 +5,7 @@ Nothing here may come from the secret: an attack receives knowledge and a target
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -36,12 +36,28 @@ class Knowledge:
     defenses: tuple["Defense", ...] = ()
 
 
+@runtime_checkable
+class PriorSource(Protocol):
+    """Where the adversary gets a prior from: trained on public records once, then kept (`seepage.models.priors`)."""
+
+    def get(self, kind: str, public: Records, spec: InputSpec, **options: Any) -> Any: ...
+
+
 @dataclass(frozen=True)
 class InversionKnowledge(Knowledge):
-    """Class inversion: which classes to recover, and what one input looks like."""
+    """Inversion: which classes to recover, and what one input looks like.
+
+    Attributes:
+        spec: one input, as the adversary knows it.
+        classes: (c,) the classes to recover.
+        priors: where priors come from; None trains them anew from `public`.
+        captured: how many answers to private records are in the adversary's hands (`Target.captured_scores`).
+    """
 
     spec: InputSpec = field(kw_only=True)
     classes: Int[Array, " c"] = field(kw_only=True)
+    priors: PriorSource | None = field(default=None, kw_only=True)
+    captured: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,28 @@ class Secret:
     """Base of all secrets."""
 
 
+@runtime_checkable
+class GivesFeatures(Protocol):
+    """A judge whose features can be read: (n, d), in which likeness is measured."""
+
+    def features(self, x: Float[Array, " n ..."]) -> Float[Array, " n d"]: ...
+
+
 @dataclass(frozen=True)
 class InversionSecret(Secret):
-    """The private records by class, and the judge that knows them."""
+    """The private records by class, and the judge that knows them.
+
+    Attributes:
+        records: the private records.
+        judge: recognises them.
+        public: what the adversary may own: distances to it say what is owed to the prior.
+        captured: the records behind the captured answers, when single records are to be recovered.
+    """
 
     records: Records = field(kw_only=True)
     judge: Judge = field(kw_only=True)
+    public: Records | None = field(default=None, kw_only=True)
+    captured: Records | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

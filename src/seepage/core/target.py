@@ -91,6 +91,16 @@ class WhiteBox:
     def _leave(self, *_: Any) -> None:
         self._depth = max(self._depth - 1, 0)
 
+    def features(self, x: Any) -> tuple[Any, Any]:
+        """Penultimate features (n, d) and logits (n, classes) of records (n, *shape), from one counted pass.
+
+        Raises:
+            AccessDenied: when the network has no such layer.
+        """
+        if not hasattr(self._module, "features"):
+            raise AccessDenied("this victim's network gives no penultimate features")
+        return self._module.features(x)
+
     def parameters(self) -> dict[str, Any]:
         """The weights by name."""
         return dict(self._module.named_parameters())
@@ -130,6 +140,8 @@ class Target:
         access: the accesses opened; what follows from them is opened too.
         budget: the greatest number of queries, or None for no limit.
         on_charge: called with the number of queries spent, after every charge (for progress).
+        captured: (n, ...) private records whose answers fell into the adversary's hands: it sees what the
+            victim said of them (`captured_scores`, `captured_embeddings`), never the records.
 
     Raises:
         AccessDenied: on construction when the victim cannot give `access`; on use when the access
@@ -143,6 +155,7 @@ class Target:
         access: Iterable[Access],
         budget: int | None = None,
         on_charge: Callable[[int], None] | None = None,
+        captured: Array | None = None,
     ):
         wanted = frozenset(access)
         offered = closure(victim.offers) & _possible(victim)
@@ -168,6 +181,10 @@ class Target:
         elif isinstance(victim, Model):
             self.spec, self.classes = victim.spec, victim.classes
             self._ask["predict"] = lambda x: victim.predict(x)
+            if captured is not None:
+                self._ask["captured scores"] = lambda: victim.predict(captured)
+            if captured is not None and isinstance(victim, GivesEmbeddings):
+                self._ask["captured embeddings"] = lambda: victim.embeddings(captured)
             if isinstance(victim, GivesLogits):
                 self._ask["logits"] = lambda x: victim.logits(x)
             if isinstance(victim, GivesEmbeddings):
@@ -243,6 +260,14 @@ class Target:
         x = self._records(x)
         self.meter.charge(len(x), Access.EMBEDDINGS)
         return ask(x)
+
+    def captured_scores(self) -> Float[Array, " n c"]:
+        """The victim's scores of private records, as captured: they cost the adversary no query."""
+        return self._open(Access.SCORES, "captured scores")()
+
+    def captured_embeddings(self) -> Float[Array, " n d"]:
+        """The victim's features of private records, as captured: they cost the adversary no query."""
+        return self._open(Access.EMBEDDINGS, "captured embeddings")()
 
     def weights(self) -> WhiteBox:
         """The victim's network: differentiable, each record passed through it counted as a query."""

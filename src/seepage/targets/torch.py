@@ -115,6 +115,20 @@ class Differentiable(nn.Module):
             return out[:, None]
         return out.flatten(1) if out.ndim > 2 and all(side == 1 for side in out.shape[2:]) else out
 
+    def features(self, x: Float[Tensor, " n ..."]) -> tuple[Float[Tensor, " n d"], Float[Tensor, " n c"]]:
+        """What enters the last fully connected layer, (n, d), and the logits, from one pass.
+
+        Raises:
+            ModelError: when no such layer runs.
+        """
+        layers = {name: layer for name, layer in self.network.named_modules() if isinstance(layer, nn.Linear)}
+        seen: list[Tensor] = []
+        with _entering(layers, lambda _, value: seen.append(value)):
+            logits = self(x)
+        if not seen:
+            raise ModelError("this network runs no torch.nn.Linear layer, so there are no features before the last one")
+        return seen[-1].reshape(len(x), -1), logits
+
     def forward(self, x: Float[Tensor, " n ..."]) -> Float[Tensor, " n c"]:
         out = self.raw(x)
         one = out.shape[1] == 1

@@ -5,6 +5,7 @@ membership_case     members and others told apart by a known shift, a twin witho
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -86,6 +87,30 @@ def inversion_case(seed: int) -> Case:
     )
 
 
+def record_inversion_case(seed: int) -> Case:
+    """The same, the adversary holding the answers to one member of every class and going for that record."""
+    case = inversion_case(seed)
+    secret = case.secret
+    if not isinstance(secret, InversionSecret) or not isinstance(case.knowledge, InversionKnowledge):
+        raise TypeError("an inversion case was wanted")
+    captured = secret.records[np.arange(CLASSES) * 5 + 2]
+    knowledge = replace(case.knowledge, captured=len(captured))
+    public = knowledge.public
+    mean = np.zeros_like(captured.x[:1]) if public is None else public.x.mean(axis=0, keepdims=True)
+    return replace(
+        case,
+        name="records behind answers",
+        knowledge=knowledge,
+        secret=replace(secret, captured=captured),
+        null=case.victim,
+        null_knowledge=knowledge,
+        baselines={"public_mean": Reconstruction(np.repeat(mean, len(captured), axis=0).astype(np.float32))},
+        training=None,
+        captured=captured.x,
+        null_captured=np.roll(captured.x, 1, axis=0),
+    )
+
+
 def membership_case(
     seed: int, mu: float = 1.0, members: int = 60, others: int = 60, modality: Modality = Modality.TABLE
 ) -> Case:
@@ -132,7 +157,7 @@ def case_for(attack: type[Attack]) -> CaseFactory:
         ConfigError: for a leak that has no small case here; the caller should give one.
     """
     if attack.leak is Leak.INVERSION:
-        return inversion_case
+        return record_inversion_case if attack.form == "record" else inversion_case
     if attack.leak is Leak.MEMBERSHIP:
         modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
         return lambda seed: membership_case(seed, modality=modality)

@@ -93,7 +93,8 @@ class AttackBench:
         attack = attack or self.attack()
         case = case or self.factory(seed)
         watched = recording(case.victim)
-        target = Target(watched or case.victim, self.cls.needs if access is None else access, budget)
+        opened = self.cls.needs if access is None else access
+        target = Target(watched or case.victim, opened, budget, captured=case.captured)
         guess = attack.run(target, case.knowledge, stream(seed, "contracts"))
         return Played(guess, target, watched, attack, case)
 
@@ -250,7 +251,12 @@ def _reconstruction(bench: AttackBench, made: Reconstruction, played: Played) ->
     for name in ("labels", "confidence", "client"):
         along = getattr(made, name)
         demand(along is None or len(along) == len(made.x), f"{bench.who}: `{name}` should have one entry a record")
-    if isinstance(knowledge, InversionKnowledge):
+    if isinstance(knowledge, InversionKnowledge) and bench.cls.form == "record":
+        demand(
+            len(made.x) == knowledge.captured,
+            f"{bench.who}: one record for each of {knowledge.captured} captured answers was wanted, got {len(made.x)}",
+        )
+    elif isinstance(knowledge, InversionKnowledge):
         asked = set(knowledge.classes.tolist())
         got = set() if made.labels is None else set(made.labels.tolist())
         demand(got == asked, f"{bench.who}: classes {sorted(asked)} were asked for, got {sorted(got)}")
@@ -270,7 +276,7 @@ def purity(bench: AttackBench) -> None:
 def blindness(bench: AttackBench) -> None:
     """Neither victim nor secret can be reached from the attack, its target or its guess."""
     played = bench.first
-    hidden: list[Any] = [played.case, played.case.secret, played.case.victim, played.watched]
+    hidden: list[Any] = [played.case, played.case.secret, played.case.victim, played.watched, played.case.captured]
     hidden = [thing for thing in hidden if thing is not None]
     for root in (played.attack, played.target, played.guess, played.case.knowledge):
         path = reached(root, hidden)

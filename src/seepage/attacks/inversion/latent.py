@@ -13,7 +13,7 @@ from seepage.core.knowledge import InversionKnowledge, Knowledge
 from seepage.core.records import Records
 from seepage.core.target import Target, WhiteBox
 from seepage.core.vocabulary import Access, Modality
-from seepage.models.priors import PCAPrior
+from seepage.models.priors import Prior, prior_for
 
 Array = np.ndarray
 CHECKS = 8
@@ -72,7 +72,7 @@ class LatentGradient(InversionAttack):
         public = knowledge.public
         if public is None:
             raise ValueError("public records are needed; `obstacle` says so")
-        prior = PCAPrior.fit(public.x, knowledge.spec, self.components)
+        prior = prior_for(knowledge, "pca", components=self.components)
         net = target.weights()
         draws = torch_rng(rng)
         starts = self._starts(net, prior, public, torch.from_numpy(knowledge.classes), draws)
@@ -90,10 +90,10 @@ class LatentGradient(InversionAttack):
         return Reconstruction(prior.decode(latents), knowledge.classes, np.exp(sure[keep]))
 
     def _search(
-        self, net: WhiteBox, prior: PCAPrior, starts: torch.Tensor, wanted: torch.Tensor, draws: torch.Generator
+        self, net: WhiteBox, prior: Prior, starts: torch.Tensor, wanted: torch.Tensor, draws: torch.Generator
     ) -> tuple[Array, Array]:
         """Latents (n, k) from `starts`, and the log-probability of each one's class over random moves."""
-        decode = prior.torch_decoder()
+        decode = prior.decoder()
         z = starts.clone().requires_grad_(True)
         optimiser = torch.optim.Adam([z], self.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps, self.rate * 0.05)
@@ -117,13 +117,13 @@ class LatentGradient(InversionAttack):
         return z.detach().numpy(), torch.stack(seen).mean(dim=0).numpy()
 
     def _starts(
-        self, net: WhiteBox, prior: PCAPrior, public: Records, classes: torch.Tensor, draws: torch.Generator
+        self, net: WhiteBox, prior: Prior, public: Records, classes: torch.Tensor, draws: torch.Generator
     ) -> torch.Tensor:
         """For each class the candidates that the victim takes for it most readily, then the mean record."""
         known = torch.from_numpy(prior.encode(public.x)).clamp(-self.limit, self.limit)
         drawn = 0.8 * torch.randn(self.screened, prior.size, generator=draws)
         pool = torch.cat([known, drawn.clamp(-self.limit, self.limit)])
-        decode = prior.torch_decoder()
+        decode = prior.decoder()
         with torch.no_grad():
             sure = torch.cat([net(decode(part)).log_softmax(dim=1) for part in pool.split(256)])
         count = min(max(self.starts - 1, 1), len(pool))

@@ -15,7 +15,7 @@ from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import InversionKnowledge, Knowledge
 from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality
-from seepage.models.priors import PCAPrior
+from seepage.models.priors import Prior, prior_for
 
 Array = np.ndarray
 FLOOR = 1e-6
@@ -79,7 +79,7 @@ class ScoreNES(InversionAttack):
         public = knowledge.public
         if public is None:
             raise ValueError("public records are needed; `obstacle` says so")
-        prior = PCAPrior.fit(public.x, knowledge.spec, self.components, mirror=False)
+        prior = prior_for(knowledge, "pca", components=self.components, mirror=False)
         classes = knowledge.classes
         allowed = self._allowed(len(classes), target.remaining)
         grid = max((d.resolution for d in knowledge.defenses if isinstance(d, OutputDefense)), default=0.0)
@@ -102,7 +102,7 @@ class _Search:
         self,
         attack: ScoreNES,
         target: Target,
-        prior: PCAPrior,
+        prior: Prior,
         classes: Array,
         grid: float,
         rng: np.random.Generator,

@@ -1,5 +1,6 @@
-"""Priors: what records look like in general, learned from public ones, as a space to search in."""
+"""The linear prior: principal components of public records."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,15 @@ class PCAPrior:
     spec: InputSpec
     mean: Float[Array, " d"]
     basis: Float[Array, " k d"]
+
+    @property
+    def kind(self) -> str:
+        return "pca"
+
+    @property
+    def facts(self) -> dict[str, float | str | None]:
+        """What a report says of it."""
+        return {"kind": self.kind, "size": float(self.size)}
 
     @property
     def size(self) -> int:
@@ -81,9 +91,9 @@ class PCAPrior:
         """`n` random records of the prior; components beyond `limit` standard deviations are drawn in."""
         return self.decode(np.clip(rng.standard_normal((n, self.size)), -limit, limit))
 
-    def torch_decoder(self) -> "TorchDecoder":
+    def decoder(self) -> "PCADecoder":
         """The same map for torch tensors, differentiable."""
-        return TorchDecoder(self)
+        return PCADecoder(self)
 
 
 def _principal(centred: Array) -> tuple[Array, Array]:
@@ -99,8 +109,11 @@ def _principal(centred: Array) -> tuple[Array, Array]:
     return s, (vectors.T @ centred) / np.maximum(s, 1e-12 * max(float(s[0]), 1e-300))[:, None]
 
 
-class TorchDecoder:
-    """Differentiable decoding of whitened latents to records in the input's bounds."""
+class PCADecoder:
+    """Differentiable decoding of whitened latents to records in the input's bounds.
+
+    Two stages: the latent to a picture in unit scale, and that to the bounds.
+    """
 
     def __init__(self, prior: PCAPrior):
         self._mean = torch.from_numpy(prior.mean)
@@ -113,6 +126,18 @@ class TorchDecoder:
         """Records in unit scale, not clipped: (n, *shape)."""
         return (self._mean + z @ self._basis).reshape(len(z), *self._shape)
 
-    def __call__(self, z: torch.Tensor) -> torch.Tensor:
-        """Records in the input's bounds: (n, *shape)."""
-        return self.unit(z).clamp(0.0, 1.0) * self._width + self._low
+    @property
+    def stages(self) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+        """The maps that make up the decoder, first to last."""
+        return [self.unit, self._bounded]
+
+    def _bounded(self, unit: torch.Tensor) -> torch.Tensor:
+        return unit.clamp(0.0, 1.0) * self._width + self._low
+
+    def __call__(self, z: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        """Records in the input's bounds: (n, *shape). The prior knows no classes: they change nothing."""
+        return self._bounded(self.unit(z))
+
+    def critic(self, x: torch.Tensor) -> torch.Tensor | None:
+        """No critic was trained: None."""
+        return None
