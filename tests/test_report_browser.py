@@ -77,7 +77,7 @@ def test_every_picture_shows(browser: Any, report: Path):
         sizes = visit.page.evaluate(
             "Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth))).then(w => w)"
         )
-        assert len(sizes) == 5 * 20 * 4
+        assert len(sizes) == 5 * 20 * 4 + 20 * (2 + 4)
         assert min(sizes) > 0
         # All charts have a size, too, in the layout that is shown.
         boxes = visit.page.evaluate(

@@ -99,7 +99,7 @@ def test_the_sections_come_in_their_order(opened: str):
     page = Page(opened)
     ids = [a["id"] for a in page.all("section")]
     assert ids == [
-        *("verdict", "guide", "findings", "defenses", "gallery", "membership"),
+        *("verdict", "guide", "findings", "metrics", "defenses", "gallery", "membership"),
         *("ranking", "checks", "limits", "details", "again"),
     ]
     links = {a["href"] for a in page.all("a") if a["href"].startswith("#")}
@@ -332,7 +332,8 @@ def test_arrays_that_do_not_fit_are_said_and_the_rest_is_shown(sample, caplog):
     broken = {**arrays, "inv-latent": {**arrays["inv-latent"], "real": arrays["inv-latent"]["real"][:3]}}
     page = Page(render_html(record, broken, show_records=True))
     assert "does not fit together" in page.words()
-    assert len(page.all("img")) == 4 * 20 * 4
+    # Cards, and the table of all attacks: real, nearest, and the three that are left.
+    assert len(page.all("img")) == 4 * 20 * 4 + 20 * (2 + 3)
 
 
 def test_no_file_is_left_when_the_folder_cannot_be_written(tmp_path: Path, sample):

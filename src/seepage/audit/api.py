@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
 
-from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_attack, make_defense, read
-from seepage.audit.plan import Arm, Wanted, everything
+from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_defense, read
+from seepage.audit.plan import Arm, Wanted
 from seepage.audit.run import execute
 from seepage.audit.setting import (
     Setting,
@@ -21,6 +21,7 @@ from seepage.audit.setting import (
     known_spec,
     packages,
     spec_identity,
+    wanted_by,
 )
 from seepage.audit.training import Trainer
 from seepage.cases.world import World
@@ -139,7 +140,8 @@ def audit(
         public: what the adversary may own: other people's records, with or without classes.
         recipe: how the model was trained, `(x, y, seed) -> model`, or the name of a built-in recipe;
             the null twin is trained with it. Without one, that control is named as missing.
-        attacks: "auto" for all that access, modality and knowledge allow; or names, `{"name": ...,
+        attacks: "auto" for all that access, modality and knowledge allow and that take seconds, "all" for the
+            thorough ones too (they train generators: minutes); or names, `{"name": ...,
             parameter: value}` tables, or attacks.
         defenses: each is one more arm: the victim behind it, attacked by an adversary who knows it.
         access: what the adversary is granted: "labels", "top_k", "scores", "logits", "weights".
@@ -262,8 +264,6 @@ def _trainer(recipe: Callable[..., Any] | str | None) -> Trainer | None:
 
 def _attacks(attacks: Attack | Named | Sequence[Attack | Named]) -> list[Wanted]:
     if isinstance(attacks, str):
-        if attacks == "auto":
-            return everything()
         attacks = [attacks]
     if isinstance(attacks, Attack | Mapping):
         attacks = [attacks]
@@ -271,11 +271,8 @@ def _attacks(attacks: Attack | Named | Sequence[Attack | Named]) -> list[Wanted]
     for one in attacks:
         if isinstance(one, Attack):
             found.append(Wanted(one))
-        elif one == "auto":
-            found.extend(everything())
         else:
-            table = _table(AttackTable, one, "attacks")
-            found.append(Wanted(make_attack(table), table.label, table.budget))
+            found.extend(wanted_by(_table(AttackTable, one, "attacks")))
     return found
 
 

@@ -3,9 +3,9 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from seepage.core.attack import Attack
 from seepage.core.defense import Defense
@@ -15,6 +15,8 @@ from seepage.core.spec import Bounds, InputSpec
 from seepage.core.vocabulary import Access, Leak, Modality
 
 Number = int | float
+# Names that stand for many attacks: those that take seconds, and the thorough ones too.
+EVERY = ("auto", "all")
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -87,11 +89,46 @@ class RecipeTable(_Table):
 
 
 class AttackTable(_Open):
-    """`[[attack]]`: one attack with its parameters, or "auto"."""
+    """`[[attack]]`: one attack with its parameters, or "auto", or "all".
+
+    With `budgets` the attack is run once for each: how leakage grows with queries.
+    """
 
     name: str
     label: str = ""
     budget: int | None = Field(default=None, ge=1)
+    budgets: list[Annotated[int, Field(ge=1)]] = []
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "AttackTable":
+        if self.budget is not None and self.budgets:
+            raise ValueError("an attack takes budget (one) or budgets (a list, run once for each), not both")
+        return self
+
+    @property
+    def limits(self) -> list[int | None]:
+        """The budgets the attack is run with; None stands for the audit's."""
+        return list(dict.fromkeys(self.budgets)) or [self.budget]
+
+
+class PriorTable(_Open):
+    """`[prior]`: a prior brought along: an artefact of `seepage prior train`, or a generator of your own.
+
+    `path` names the artefact; `generator` an import path "module:name" of a callable from latents to
+    records, with `size` numbers a latent. Attacks use it where their own `prior` is "own" or "auto".
+    """
+
+    path: str | None = None
+    generator: str | None = None
+    size: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PriorTable":
+        if (self.path is None) == (self.generator is None):
+            raise ValueError("a prior needs path (an artefact) or generator (an import path), one of the two")
+        if self.generator is not None and self.size is None:
+            raise ValueError("a generator needs size: how many numbers its latent has")
+        return self
 
 
 class DefenseTable(_Open):
@@ -134,6 +171,7 @@ class AuditConfig(_Table):
     victim: VictimTable
     data: DataTable
     recipe: RecipeTable | None = None
+    prior: PriorTable | None = None
     attack: list[AttackTable] = Field(default_factory=lambda: [AttackTable(name="auto")])
     defense: list[DefenseTable] = []
     judge: JudgeTable = JudgeTable()
@@ -155,11 +193,12 @@ class AuditConfig(_Table):
         whole = self.model_dump(mode="json")
         whole["attack"] = [
             table.model_dump(mode="json")
-            if table.name == "auto"
+            if table.name in EVERY
             else {
                 "name": table.name,
                 "label": table.label,
                 "budget": table.budget,
+                "budgets": table.budgets,
                 **make_attack(table).model_dump(mode="json"),
             }
             for table in self.attack
@@ -195,6 +234,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "victim": VictimTable,
     "data": DataTable,
     "recipe": RecipeTable,
+    "prior": PriorTable,
     "attack": AttackTable,
     "defense": DefenseTable,
     "judge": JudgeTable,
@@ -275,7 +315,7 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
     except ValidationError as error:
         raise explain(error, where, _TABLES) from error
     for attack in config.attack:
-        if attack.name != "auto":
+        if attack.name not in EVERY:
             make_attack(attack)
     for defense in config.defense:
         make_defense(defense)

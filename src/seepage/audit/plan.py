@@ -18,12 +18,21 @@ from seepage.store.files import digest
 
 @dataclass(frozen=True)
 class Wanted:
-    """One attack asked for: by the user, or by "auto"."""
+    """One attack asked for: by the user, or by "auto".
+
+    Attributes:
+        attack: with its parameters.
+        label: what the report calls it; its title when empty.
+        budget: queries it may ask; None stands for the audit's.
+        auto: chosen by "auto" or "all": left out, not refused, where it cannot run.
+        skipped: why it is not run although it was looked at.
+    """
 
     attack: Attack
     label: str = ""
     budget: int | None = None
     auto: bool = False
+    skipped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,16 @@ class Plan:
     left_out: tuple[LeftOut, ...]
 
 
+_MINUTES = "it takes minutes, for it trains a generator or agents first: ask for '{}' by name, or for all attacks"
+
+
 def everything(thorough: bool = False) -> list[Wanted]:
     """Every attack in the catalogue with its plain defaults: what "auto" chooses from, and with `thorough` "all"."""
     found = [attack_class(name) for name in ATTACKS]
-    return [Wanted(cls(), auto=True) for cls in found if thorough or not cls.thorough]
+    return [
+        Wanted(cls(), auto=True, skipped=None if thorough or not cls.thorough else _MINUTES.format(cls.name))
+        for cls in found
+    ]
 
 
 def describe(attack: Attack, label: str) -> str:
@@ -127,13 +142,14 @@ def make_plan(
             granted &= closure(arm.defense.leaves)
         for want in wanted:
             attack, limit = want.attack, want.budget or budget
-            reason = _obstacle(attack, granted, world, obstacles, limit)
+            reason = _obstacle(attack, granted, world, obstacles, limit) or want.skipped
             if reason is not None:
                 if not want.auto and arm.defense is None:
                     raise ConfigError(f"the attack '{attack.name}' cannot run here: {reason}")
                 left_out.append(LeftOut(attack=attack.name, leak=attack.leak, reason=reason, defenses=arm.applied))
                 continue
             base = "-".join([str(attack.leak), attack.name, *([arm.defense.name] if arm.defense else [])])
+            base += f"-{want.budget}" if want.budget is not None else ""
             ids[base] = ids.get(base, 0) + 1
             name = base if ids[base] == 1 else f"{base}-{ids[base]}"
             decides = {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seepage import __version__
-from seepage.audit.config import AuditConfig, DataTable, make_attack, make_defense, parse
+from seepage.audit.config import EVERY, AttackTable, AuditConfig, DataTable, make_attack, make_defense, parse
 from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
 from seepage.audit.training import Trainer, source_digest
 from seepage.cases.world import World
@@ -349,7 +349,7 @@ def from_config(
         # A victim that is yet to be trained is believed to give what the file grants.
         return closure([table.access]) if table.kind == "recipe" else world.victim.offers
 
-    wanted = [wanted for table in config.attack for wanted in _wanted(table)]
+    wanted = [wanted for table in config.attack for wanted in wanted_by(table)]
     arms = [Arm(), *(Arm(make_defense(table), table.aware) for table in config.defense)]
     name = table.name or (trainer.name if table.kind == "recipe" and trainer is not None else _where(options))
     return Setting(
@@ -379,14 +379,15 @@ def from_config(
     )
 
 
-def _wanted(table: Any) -> list[Wanted]:
-    if table.name == "auto":
+def wanted_by(table: AttackTable) -> list[Wanted]:
+    if table.name in EVERY:
         if table.options:
             raise ConfigError(
-                f"attack 'auto' takes no '{next(iter(table.options))}': name the attack to set parameters"
+                f"attack '{table.name}' takes no '{next(iter(table.options))}': name the attack to set parameters"
             )
-        return [replace(want, budget=table.budget) for want in everything()]
-    return [Wanted(make_attack(table), table.label, table.budget)]
+        listed = everything(thorough=table.name == "all")
+        return [replace(want, budget=limit) for want in listed for limit in table.limits]
+    return [Wanted(make_attack(table), table.label, limit) for limit in table.limits]
 
 
 def _from_recipe(recipe: Any, splits: Splits, seed: int) -> Callable[[], Model]:

@@ -161,8 +161,9 @@ def pairs(record: AuditRecord) -> list[Pair]:
             if (b.leak, b.victim, b.headline, b.poisons, _same_attack(b))
             == (f.leak, f.victim, f.headline, f.poisons, _same_attack(f))
         ]
-        # The same access first: behind a defense an attack may have been opened less.
-        mate = next((b for b in mates if b.access == f.access), mates[0] if mates else None)
+        # The same budget and access first: behind a defense an attack may have been opened less.
+        mates.sort(key=lambda b: (b.budget != f.budget, b.access != f.access))
+        mate = mates[0] if mates else None
         pair = None if mate is None else _pair(mate, f)
         if pair is not None:
             made.append(pair)

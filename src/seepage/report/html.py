@@ -23,10 +23,13 @@ from seepage.core.errors import StoreError
 from seepage.core.record import AuditRecord, Finding
 from seepage.report import numbers
 from seepage.report.arms import access_text, applied_text, left_out
+from seepage.report.beside import side_by_side
+from seepage.report.budgets import budget_curves
 from seepage.report.figures import legend_mark
 from seepage.report.gallery import MOST_BYTES, MOST_CLASSES, Gallery, gallery
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
+from seepage.report.steps import Steps, steps
 from seepage.report.story import stories, untried
 from seepage.report.toml import toml_text
 from seepage.report.views import (
@@ -35,6 +38,7 @@ from seepage.report.views import (
     defense_chart,
     forest_charts,
     matrices,
+    metric_tables,
     roc_view,
     traces,
     verdict_picture,
@@ -92,6 +96,9 @@ def render_html(
     record = shareable(record, arrays, show_records)
     shown, more = _galleries(record, arrays, most_classes) if show_records else ([], [])
     context = _context(record, arrays, show_records, shown)
+    context["beside"] = side_by_side([g.finding for g in shown], arrays)
+    context["steps"], late = _steps([g.finding for g in shown], arrays, most_classes)
+    more += late
     return render("report.html.j2", **context, problems=[*problems, *more])
 
 
@@ -112,6 +119,22 @@ def _galleries(record: AuditRecord, arrays: Arrays, most: int) -> tuple[list[Gal
     return made, problems
 
 
+def _steps(findings: Sequence[Finding], arrays: Arrays, most: int) -> tuple[dict[str, Steps], list[str]]:
+    """The frames of each finding, by its id, and what could not be shown."""
+    made: dict[str, Steps] = {}
+    problems: list[str] = []
+    for finding in findings:
+        try:
+            found = steps(finding, arrays[finding.id], most)
+        except StoreError as error:
+            log.warning("%s", error)
+            problems.append(str(error))
+            continue
+        if found is not None:
+            made[finding.id] = found
+    return made, problems
+
+
 def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: list[Gallery]) -> dict[str, Any]:
     told = stories(record)
     scores = [f.score for f in record.findings if f.score]
@@ -129,6 +152,8 @@ def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: lis
         "forests": forest_charts(record),
         "filters": _filters(record.findings),
         "several_victims": len({f.victim for f in record.findings}) > 1,
+        "budgets": budget_curves(record),
+        "metrics": metric_tables(record),
         "defenses": defense_chart(record),
         "galleries": shown,
         "has_gallery": any(a.kind == "gallery" for f in record.findings for a in f.artifacts),
@@ -171,6 +196,8 @@ def _sections(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     possible = [
         ("verdict", "Verdict", True),
         ("findings", "Findings", True),
+        ("metrics", "All metrics", found["metrics"]),
+        ("budgets", "Query budget", found["budgets"]),
         ("defenses", "Defenses", found["defenses"]),
         ("gallery", "Recovered", found["galleries"] or found["has_gallery"]),
         ("membership", "Membership", found["rocs"]),

@@ -43,11 +43,11 @@ def pixels(picture: Float[Array, " c h w"], low: Array, high: Array) -> Array:
     return shades[0] if len(shades) == 1 else np.moveaxis(shades, 0, -1)
 
 
-def png(shades: Array) -> bytes:
-    """PNG bytes of an image of bytes, made smaller when a side is longer than `LARGEST_SIDE`."""
+def png(shades: Array, largest: int | None = LARGEST_SIDE) -> bytes:
+    """PNG bytes of an image of bytes, made smaller when a side is longer than `largest`."""
     image = Image.fromarray(np.ascontiguousarray(shades))
-    if max(image.size) > LARGEST_SIDE:
-        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    if largest is not None and max(image.size) > largest:
+        image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return out.getvalue()
@@ -61,4 +61,9 @@ def data_uri(picture: Float[Array, " c h w"], low: Array, high: Array) -> str:
         low: the least value an image may hold.
         high: the greatest.
     """
-    return "data:image/png;base64," + base64.b64encode(png(pixels(picture, low, high))).decode()
+    return address(pixels(picture, low, high), LARGEST_SIDE)
+
+
+def address(shades: Array, largest: int | None = None) -> str:
+    """The address of an inline PNG of an image of bytes, made smaller when a side is longer than `largest`."""
+    return "data:image/png;base64," + base64.b64encode(png(shades, largest)).decode()

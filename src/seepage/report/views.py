@@ -107,6 +107,32 @@ def verdict_picture(name: str, finding: Finding | None, people: bool) -> Markup 
 
 
 @dataclass(frozen=True)
+class MetricTable:
+    """Every score of every finding of one leak: a row a finding, a column a score.
+
+    Attributes:
+        columns: name and title of each score.
+        rows: a finding with its scores in that order, None where it has no such score.
+    """
+
+    leak: Leak
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Finding, tuple[Score | None, ...]], ...]
+
+
+def metric_tables(record: AuditRecord) -> list[MetricTable]:
+    """The scores side by side, for each leak whose findings have four scores or more: all of them, not the kindest."""
+    made: list[MetricTable] = []
+    for leak in Leak:
+        found = [f for f in record.findings if f.leak is leak and f.scores]
+        columns = {s.name: s.title for f in found for s in f.scores.values()}
+        if found and len(columns) >= 4:
+            rows = tuple((f, tuple(f.scores.get(name) for name in columns)) for f in found)
+            made.append(MetricTable(leak, tuple(columns.items()), rows))
+    return made
+
+
+@dataclass(frozen=True)
 class RateRow:
     """One reported true positive rate."""
 

@@ -68,6 +68,20 @@
     show();
   });
 
+  // One point of a search at a time.
+  all("[data-steps]").forEach((box) => {
+    const slider = box.querySelector("input");
+    const frames = all("[data-frame]", box);
+    const show = () => {
+      frames.forEach((frame, i) => { frame.hidden = i !== Number(slider.value); });
+      const words = frames[Number(slider.value)].dataset.frame;
+      box.querySelector("output").textContent = words;
+      slider.setAttribute("aria-valuetext", words);
+    };
+    slider.addEventListener("input", show);
+    show();
+  });
+
   const crisp = document.getElementById("crisp");
   if (crisp) crisp.addEventListener("change", () => root.classList.toggle("crisp", crisp.checked));
 
