@@ -26,7 +26,48 @@ DOCS = Path(__file__).parents[2] / "docs"
 FAST: dict[str, dict[str, Any]] = {
     "mi-face": {"steps": 12},
     "latent": {"steps": 6, "starts": 2, "screened": 20, "components": 8},
+    "diff-mi": {"train_steps": 0, "steps": 5, "starts": 2},
+    "gmi": {"prior": "pca", "components": 8, "restarts": 2, "steps": 12},
+    "plug-and-play": {"prior": "pca", "components": 8, "screened": 40, "candidates": 2, "steps": 12, "checks": 2},
+    "if-gmi": {
+        "prior": "pca",
+        "components": 8,
+        "screened": 40,
+        "candidates": 2,
+        "steps": 12,
+        "stage_steps": 3,
+        "checks": 2,
+    },
+    "lomma": {
+        "prior": "pca",
+        "components": 8,
+        "copies": 1,
+        "taught_on": 60,
+        "lessons": 4,
+        "starts": 2,
+        "steps": 12,
+    },
     "nes": {"queries_per_class": 60, "population": 8, "screened": 40, "components": 8},
+    "ked-mi": {"size": 8, "width": 8, "steps": 3, "batch": 4, "iterations": 5, "draws": 2},
+    "plg-mi": {"size": 8, "width": 8, "steps": 3, "batch": 4, "iterations": 5, "starts": 2},
+    "mirror": {"queries_per_class": 60, "population": 8, "screened": 40, "components": 8},
+    "cma-es": {"queries_per_class": 60, "population": 8, "screened": 40, "components": 8},
+    "rlb-mi": {"queries_per_class": 30, "screened": 40, "components": 8, "hidden": 8, "batch": 8, "updates": 1},
+    "composite": {"queries_per_class": 60},
+    "brep-mi": {"queries_per_class": 60, "points": 6, "components": 8},
+    "lokt": {
+        "queries_per_class": 12,
+        "components": 8,
+        "surrogates": 1,
+        "width": 2,
+        "training": 4,
+        "steps": 4,
+        "starts": 2,
+    },
+    "inversion-network": {"queries": 60, "steps": 8, "components": 8},
+    "inverse-surrogate": {"queries": 60, "levels": [5.0, 10.0], "components": 8},
+    "embedding-inversion": {"queries": 60, "components": 8},
+    "embedding-search": {"learned": 40, "starts": 2, "steps": 4, "components": 8},
 }
 
 
@@ -71,7 +112,7 @@ def test_nothing_is_found_in_a_victim_that_answers_always_the_same(name: str) ->
     attack = cls(**FAST.get(name, {}))
 
     def guess(case: Case) -> Guess:
-        return attack.run(Target(case.victim, cls.needs), case.knowledge, stream(0, "constant"))
+        return attack.run(Target(case.victim, cls.needs, captured=case.captured), case.knowledge, stream(0, "constant"))
 
     constant = replace(case, victim=ConstantVictim(prior, spec))
     found = _scorer(cls.leak)(guess(constant), case.secret, Controls(no_model=case.baselines))
@@ -87,7 +128,7 @@ def test_a_defended_case_is_played_by_those_whose_access_is_left(name: str) -> N
     for defense in DEFENSES:
         case = case_for(cls)(0).defended(defense_class(defense)())
         if cls.needs <= case.victim.offers:
-            target = Target(case.victim, cls.needs)
+            target = Target(case.victim, cls.needs, captured=case.captured)
             cls(**FAST.get(name, {})).run(target, case.knowledge, stream(0, "defended"))
             assert target.queries > 0
 

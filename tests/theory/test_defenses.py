@@ -1,6 +1,7 @@
 """Output defenses: what they may change, and what must stay out of reach behind them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from seepage.core.spec import InputSpec
 from seepage.core.target import Target
 from seepage.core.victim import GivesEmbeddings, GivesLogits, GivesWeights, Model, Update
 from seepage.core.vocabulary import Access
+from seepage.defenses.outputs.labels import LabelsOnly
 from seepage.defenses.outputs.rounding import Round
+from seepage.defenses.outputs.topk import TopK
 from seepage.defenses.outputs.wrapped import ANSWERS, DefendedModel
 
 SPEC = InputSpec((1, 2, 2))
@@ -149,3 +152,81 @@ def test_rounding_needs_a_classifier_and_sensible_digits():
     assert defense_class("round") is Round
     assert Round(digits=3).resolution == pytest.approx(1e-3)
     assert Round.model_validate_json(Round(digits=3).model_dump_json()) == Round(digits=3)
+
+
+# --- labels only, and the likeliest classes only
+
+
+@given(PROBABILITIES)
+@settings(deadline=None)
+def test_labels_alone_are_one_hot_at_the_likeliest_class(scores):
+    rows = LabelsOnly().answer(scores)
+    assert rows.dtype == np.float32
+    assert ((rows == 0) | (rows == 1)).all()
+    np.testing.assert_array_equal(rows.sum(axis=1), 1)
+    np.testing.assert_array_equal(rows.argmax(axis=1), scores.argmax(axis=1))
+    np.testing.assert_array_equal(LabelsOnly().answer(rows), rows)
+
+
+def test_labels_alone_tell_no_more_than_which_class():
+    """Scores of one order give one answer, however sure they are."""
+    sure, unsure = np.array([[0.01, 0.98, 0.01]]), np.array([[0.33, 0.34, 0.33]])
+    np.testing.assert_array_equal(LabelsOnly().answer(sure), LabelsOnly().answer(unsure))
+    victim = LabelsOnly().wrap(Open(), RNG)
+    assert victim.offers == frozenset({Access.LABELS})
+    np.testing.assert_array_equal(Target(victim, {Access.LABELS}).labels(_x()), Open().predict(_x()).argmax(axis=1))
+    for access in (Access.TOP_K, Access.SCORES, Access.LOGITS, Access.WEIGHTS):
+        with pytest.raises(AccessDenied):
+            Target(victim, {access})
+
+
+@given(PROBABILITIES, st.integers(1, 7))
+@settings(deadline=None)
+def test_the_k_greatest_scores_are_answered_as_they_are(scores, k):
+    rows = TopK(k=k).answer(scores)
+    shown = min(k, scores.shape[1])
+    greatest = -np.sort(-scores, axis=1)[:, :shown]
+    np.testing.assert_array_equal(-np.sort(-rows, axis=1)[:, :shown], greatest)
+    assert ((rows == scores) | (rows == 0)).all()
+    assert ((rows != 0).sum(axis=1) <= k).all()
+    np.testing.assert_array_equal(rows.argmax(axis=1), scores.argmax(axis=1))
+    np.testing.assert_array_equal(TopK(k=k).answer(rows), rows)
+
+
+def test_of_classes_tied_for_the_last_place_the_lower_are_answered():
+    rows = TopK(k=2).answer(np.array([[0.2, 0.4, 0.2, 0.2]], dtype=np.float32))
+    np.testing.assert_array_equal(rows, np.array([[0.2, 0.4, 0.0, 0.0]], dtype=np.float32))
+
+
+def test_more_classes_answered_never_tell_less():
+    scores = np.random.default_rng(84).dirichlet(np.ones(6), 500).astype(np.float32)
+    told = [TopK(k=k).answer(scores).sum(axis=1) for k in range(1, 8)]
+    assert all((more >= less).all() for less, more in pairwise(told))
+    np.testing.assert_array_equal(TopK(k=6).answer(scores), scores)
+    np.testing.assert_array_equal(TopK(k=9).answer(scores), scores)
+
+
+def test_the_likeliest_classes_can_be_had_behind_a_mask_and_the_scores_cannot():
+    victim = TopK(k=2).wrap(Open(), RNG)
+    assert victim.offers == frozenset({Access.TOP_K, Access.LABELS})
+    with pytest.raises(AccessDenied):
+        Target(victim, {Access.SCORES})
+    behind, bare = Target(victim, {Access.TOP_K}), Target(Open(), {Access.TOP_K})
+    for got, was in zip(behind.top_k(_x(), 2), bare.top_k(_x(), 2), strict=True):
+        np.testing.assert_array_equal(got, was)
+    assert (behind.top_k(_x(), 4)[1][:, 2:] == 0).all()
+    with pytest.raises(ValidationError):
+        TopK(k=0)
+
+
+def test_masks_and_rounding_stand_behind_each_other():
+    """Whichever stands in front, no more leaves than the stricter of the two lets through."""
+    orders = [
+        TopK(k=2).wrap(LabelsOnly().wrap(Open(), RNG), RNG),
+        LabelsOnly().wrap(TopK(k=2).wrap(Open(), RNG), RNG),
+        Round(digits=1).wrap(LabelsOnly().wrap(Open(), RNG), RNG),
+    ]
+    for victim in orders:
+        assert victim.offers == frozenset({Access.LABELS})
+        rows = victim.predict(_x())
+        np.testing.assert_array_equal(rows, np.eye(4)[Open().predict(_x()).argmax(axis=1)])

@@ -1,16 +1,18 @@
 """Class inversion scored by a judge whose answers are known in closed form."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from seepage.core.errors import DataError
 from seepage.core.guess import Reconstruction, Scores
+from seepage.core.record import Estimate, Score
 from seepage.core.records import Records
 from seepage.core.scorer import Controls
 from seepage.core.secrets import InversionSecret, Judge, MembershipSecret
-from seepage.scoring.inversion import score
+from seepage.scoring.inversion import disagreement, score
 
 CLASSES = 10
 SHAPE = (1, 4, 4)
@@ -217,7 +219,135 @@ def test_few_classes_have_no_rank_five():
 
     judge: Judge = Four()
     scored = score(_guess(MEANS[:4]), InversionSecret(records=records, judge=judge), Controls())
-    assert set(scored.scores) == {"judge_accuracy_1", "judge_confidence"}
+    assert {name for name in scored.scores if name.startswith("judge")} == {"judge_accuracy_1", "judge_confidence"}
+
+
+def _score(name, low, value, high=0.9):
+    gap = Estimate(value=value, low=low, high=high)
+    return Score(name=name, title=name, value=0.5, leakage=gap, n=10, unit="class", method="given")
+
+
+def test_measures_that_point_different_ways_are_said_to_disagree():
+    leak, none, open_ = (0.2, 0.5), (-0.4, -0.1), (-0.1, 0.3)
+
+    def notes(**gaps):
+        return disagreement({name: _score(name, *gap) for name, gap in gaps.items()})
+
+    fooled = notes(judge_accuracy_1=leak, judge_confidence=leak, nearer_private=none, precision=none)
+    assert len(fooled) == 1
+    assert "disagree" in fooled[0]
+    assert "are judge_accuracy_1 and judge_confidence" in fooled[0]
+    assert "are nearer_private and precision" in fooled[0]
+    assert "fooled" in fooled[0]
+    near = notes(judge_accuracy_1=leak, nearer_private=leak, precision=none)
+    assert "fooled" not in near[0]
+    assert "without lying among them" in near[0]
+    shows = notes(judge_accuracy_1=none, nearer_private=leak)
+    assert "not so much that the judge tells the classes" in shows[0]
+    # What is above its controls by value, if not beyond doubt, contradicts nothing.
+    assert notes(judge_accuracy_1=leak, nearer_private=open_) == ()
+    assert "fooled" not in notes(judge_accuracy_1=leak, nearer_private=open_, precision=none)[0]
+    assert notes(judge_accuracy_1=none, nearer_private=none) == ()
+    assert notes(judge_accuracy_1=leak, nearer_private=leak) == ()
+
+
+def test_a_guess_that_only_pleases_the_judge_is_noted():
+    """The judge sees half of the values; the other half are somebody else's."""
+
+    class Half(Nearest):
+        def predict(self, x):
+            whole = x.copy()
+            whole[:, :, 2:] = 0
+            gap = ((whole[:, None, :, :2] - MEANS[None, :, :, :2]) ** 2).reshape(len(x), CLASSES, -1).sum(axis=2)
+            weight = np.exp(-40 * (gap - gap.min(axis=1, keepdims=True)))
+            return weight / weight.sum(axis=1, keepdims=True)
+
+        def features(self, x):
+            return x.reshape(len(x), -1).astype(np.float64)
+
+    rng = np.random.default_rng(70)
+    public = Records(rng.random((60, *SHAPE)).astype(np.float32))
+    secret = replace(_secret(Half()), public=public)
+    fooling = np.full_like(MEANS, 3.0)
+    fooling[:, :, :2] = MEANS[:, :, :2]
+    wrong = _guess(np.roll(MEANS, 1, axis=0))
+    controls = Controls({"prior_draw": wrong}, wrong)
+    notes = score(_guess(fooling), secret, controls).notes
+    assert len(notes) == 1
+    assert "fooled" in notes[0]
+    assert score(_guess(MEANS), secret, controls).notes == ()
+
+
+def test_how_sure_the_judge_is_of_its_controls_stands_beside_how_sure_it_is_of_the_guess():
+    grey = _guess(np.full_like(MEANS, 0.5))
+    facts = score(_guess(MEANS), _secret(), Controls({"prior_draw": grey}, grey)).facts
+    assert facts["judge_top_confidence_reconstruction"] > 0.99
+    assert facts["judge_top_confidence_null_model"] == facts["judge_top_confidence_prior_draw"]
+    assert facts["judge_top_confidence_prior_draw"] == pytest.approx(Nearest().predict(grey.x).max(axis=1).mean())
+    assert score(_guess(MEANS), _secret(), Controls()).facts["judge_top_confidence_null_model"] is None
+
+
+# --- the search on its way
+
+
+def _searched(frames, at, labels=None) -> Reconstruction:
+    labels = np.arange(CLASSES) if labels is None else labels
+    return Reconstruction(MEANS[labels], labels, frames=frames, frame_at=at)
+
+
+def test_frames_show_how_the_judge_comes_to_recognise():
+    start = np.full_like(MEANS, 0.5)
+    frames = np.stack([(1 - t) * start + t * MEANS for t in (0, 0.05, 0.1, 1)]).astype(np.float32)
+    scored = score(_searched(frames, np.array([0, 50, 200, 800])), _secret(), Controls())
+    np.testing.assert_array_equal(scored.gallery["frames"], frames)
+    assert scored.gallery["frame_at"].tolist() == scored.curves["frame_at"].tolist() == [0, 50, 200, 800]
+    sure, right = scored.curves["frame_confidence"], scored.curves["frame_accuracy"]
+    assert sure.shape == right.shape == (4,)
+    assert (np.diff(sure) > 0).all()
+    assert right[-1] == 1
+    # The last frame is what was returned, and is judged alike; a blank start is nobody in particular.
+    assert sure[-1] == pytest.approx(scored.scores["judge_confidence"].value)
+    assert right[0] == pytest.approx(0.1)
+    assert not {"frames", "frame_at"} & set(score(_guess(MEANS), _secret(), Controls()).gallery)
+
+
+def test_frames_are_those_of_the_attacked_classes():
+    some = np.array([2, 5, 7])
+    scored = score(_searched(MEANS[some][None], np.array([9]), some), _secret(), Controls())
+    assert scored.curves["frame_accuracy"].tolist() == [1.0]
+    turned = score(_searched(MEANS[some[::-1]][None], np.array([9]), some), _secret(), Controls())
+    assert turned.curves["frame_accuracy"][0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("frames", "at", "message"),
+    [
+        (MEANS[None, :4], [0], "one record for each of the 10"),
+        (MEANS[None, :, :, :2], [0], "frames of the search"),
+        (MEANS[None][:0], [], "frames of the search"),
+        (MEANS[None], None, "1 frames .* 0 places"),
+        (MEANS[None], [0, 1], "1 frames .* 2 places"),
+        (np.stack([MEANS, MEANS]), [5, 2], "in the order of the search"),
+        (MEANS[None] * np.nan, [0], "NaN"),
+        (MEANS[None] * 255, [0], "range of the records"),
+    ],
+)
+def test_frames_that_cannot_be_shown_are_refused(frames, at, message):
+    at = None if at is None else np.array(at, dtype=np.int64)
+    guess = _searched(MEANS[None], np.array([0]))
+    object.__setattr__(guess, "frames", frames)
+    object.__setattr__(guess, "frame_at", at)
+    with pytest.raises(DataError, match=message):
+        score(guess, _secret(), Controls())
+
+
+def test_single_records_are_scored_by_their_own_rule():
+    secret = _secret()
+    captured = secret.records[np.arange(CLASSES)]
+    guess = Reconstruction(captured.x)
+    scored = score(guess, replace(secret, captured=captured), Controls())
+    assert scored.scores[scored.headline].unit == "record"
+    assert "record_identified" in scored.scores
 
 
 class Broken(Nearest):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
+from seepage.audit.priors import from_python
 from seepage.audit.run import execute
 from seepage.audit.setting import (
     Setting,
@@ -114,10 +115,12 @@ def audit(
     defenses: Defense | Named | Sequence[Defense | Named] = (),
     access: Access | str = "scores",
     budget: int | None = None,
+    top_k: int = 5,
     seed: int = 0,
     out: Path | str = "runs",
     progress: Listener | None = None,
     judge: Judge | None = None,
+    prior: Any = None,
     input: InputSpec | None = None,
     target: str | None = None,
     reading: Reading | None = None,
@@ -146,10 +149,13 @@ def audit(
         defenses: each is one more arm: the victim behind it, attacked by an adversary who knows it.
         access: what the adversary is granted: "labels", "top_k", "scores", "logits", "weights".
         budget: the greatest number of queries an attack may ask, or None.
+        top_k: how many classes an adversary sees who is granted "top_k" of a model that gives all.
         seed: decides every draw; the same seed gives the same record.
         out: folder in which the run gets a folder of its own.
         progress: called with `seepage.core.progress.Progress`.
         judge: who recognises reconstructions, when there is one at hand that is independent of the model.
+        prior: what the adversary knows of records in general, when it is brought along: the path of an artefact
+            of `seepage prior train`, or a prior (`seepage.models.priors.own_prior` wraps a generator).
         input: shape, value range and preprocessing of one input; read off the records when not given.
         target: for tables, the column that holds the class.
         reading: further options of how records are read (`drop`, `encode`, `missing`, `size`, ...).
@@ -170,13 +176,14 @@ def audit(
         granted = Access(access)
     except ValueError as error:
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
-    _check_numbers(budget, seed, tolerance)
+    _check_numbers(budget, seed, tolerance, top_k)
     splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
     spec = input or infer_spec(splits)
     splits = checked(splits, spec, "refuse")
     victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
     trainer = _trainer(recipe)
     kept = Path(out) / "models"
+    brought = from_python(prior, spec, Path(out) / "priors")
     world = World(
         open_victim=lambda: victim,
         spec=spec,
@@ -186,6 +193,7 @@ def audit(
         recipe=None if trainer is None else trainer.recipe(spec, splits.members, kept),
         own_judge=judge,
         adversary_spec=known_spec(input, splits, spec),
+        priors=brought.shelf,
         seed=seed,
     )
     fingerprint = getattr(victim, "fingerprint", None)
@@ -226,6 +234,7 @@ def audit(
             # A live callable is nobody's but this call's.
             "recipe": None if trainer is None else trainer.identity or f"live {uuid4().hex}",
             "judge": "auto" if judge is None else "own",
+            "prior": brought.identity,
         },
         victim_facts={"name": written["model"], "kind": type(victim).__name__},
         data_facts=data_facts(splits),
@@ -234,13 +243,15 @@ def audit(
         reusable=known,
         resumable=known,
         index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+        brought=brought,
+        most=top_k,
     )
     return execute(setting, progress, fresh)
 
 
-def _check_numbers(budget: Any, seed: Any, tolerance: Any) -> None:
+def _check_numbers(budget: Any, seed: Any, tolerance: Any, top_k: Any) -> None:
     """The same limits that an audit file has."""
-    for name, value, least in (("budget", budget, 1), ("seed", seed, 0)):
+    for name, value, least in (("budget", budget, 1), ("seed", seed, 0), ("top_k", top_k, 1)):
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not (name == "budget" and value is None) and not (whole and value >= least):
             raise ConfigError(f"{name}: a whole number, {least} or more, was wanted, got {value!r}")

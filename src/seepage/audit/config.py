@@ -67,6 +67,7 @@ class VictimTable(_Open):
     name: str = ""
     access: Access = Access.SCORES
     budget: int | None = Field(default=None, ge=1)
+    top_k: int = Field(default=5, ge=1, description='classes seen where access is "top_k" and the victim gives all')
     input: InputTable | None = None
 
 
@@ -111,16 +112,19 @@ class AttackTable(_Open):
         return list(dict.fromkeys(self.budgets)) or [self.budget]
 
 
-class PriorTable(_Open):
+class PriorTable(_Table):
     """`[prior]`: a prior brought along: an artefact of `seepage prior train`, or a generator of your own.
 
     `path` names the artefact; `generator` an import path "module:name" of a callable from latents to
-    records, with `size` numbers a latent. Attacks use it where their own `prior` is "own" or "auto".
+    records, with `size` numbers a latent, drawing values in `range` and brought to the victim's size
+    where `resize` says so. Attacks use it where their own `prior` is "own" or "auto".
     """
 
     path: str | None = None
     generator: str | None = None
     size: int | None = Field(default=None, ge=1)
+    range: list[Number] = Field(default=[0.0, 1.0], min_length=2, max_length=2)
+    resize: bool = False
 
     @model_validator(mode="after")
     def _one_source(self) -> "PriorTable":

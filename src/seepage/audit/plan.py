@@ -57,6 +57,7 @@ class Cell:
         id: readable and unique within the run; names the finding's files.
         key: hash of everything that decides the result.
         cost: queries it will ask at the most, the null twin's included.
+        opens: the accesses its target opens.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Cell:
     arm: Arm
     budget: int | None
     cost: int
+    opens: frozenset[Access]
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def make_plan(
     budget: int | None,
     identity: Mapping[str, Any],
     seed: int,
+    most: int = 5,
 ) -> Plan:
     """The cells that can be played.
 
@@ -124,6 +127,7 @@ def make_plan(
         budget: queries an attack may ask, unless it has a budget of its own.
         identity: what the result depends on besides attack and arm (victim, data, recipe, judge).
         seed: of the audit.
+        most: classes seen by an adversary who is granted the top k.
 
     Raises:
         ConfigError: when an attack named by the user cannot run, or nothing is left to run.
@@ -169,6 +173,7 @@ def make_plan(
                 if arm.defense
                 else [],
                 "access": access,
+                "top_k": most if Access.TOP_K in attack.opens(granted) else None,
                 "budget": limit,
                 "seed": seed,
                 **identity,
@@ -184,6 +189,7 @@ def make_plan(
                     arm=arm,
                     budget=limit,
                     cost=asked * (1 if world.twin_missing is not None else 2),
+                    opens=attack.opens(granted),
                 )
             )
     if not cells:
@@ -201,7 +207,7 @@ def _obstacle(
 ) -> str | None:
     if attack.leak not in obstacles:
         return f"the leak '{attack.leak}' cannot be audited yet"
-    if not allows(granted, attack.needs):
+    if not allows(granted, attack.opens(granted)):
         needs, has = ", ".join(sorted(attack.needs)), ", ".join(sorted(granted)) or "nothing"
         return f"it needs {needs}; the adversary has {has}"
     if world.spec.modality not in attack.modalities:

@@ -42,8 +42,9 @@ class Played:
 class Stage:
     """Plays cells in one world; cases and defended cases are built once and kept."""
 
-    def __init__(self, world: World, seed: int):
+    def __init__(self, world: World, seed: int, most: int = 5):
         self._world = world
+        self._most = most
         self._seed = seed
         self._cases: dict[tuple[Leak, str, str], Case] = {}
 
@@ -109,7 +110,7 @@ class Stage:
                 if moved is not None:
                     moved(before + spent)
 
-            target = Target(victim, attack.needs, cell.budget, on_charge, captured)
+            target = Target(victim, cell.opens, cell.budget, on_charge, captured, self._most)
             asked.target = target
             # The stream is named by what the attack is, not by its place: order and workers change nothing.
             rng = stream(self._seed, "attack", attack.leak, attack.name, attack.model_dump_json())
@@ -173,7 +174,7 @@ def _finding(cell: Cell, seed: int, asked: _Asked, seconds: float, **told: Any) 
         "version": attack.version,
         "cites": list(attack.cites),
         "params": attack.model_dump(mode="json"),
-        "needs": sorted(attack.needs),
+        "needs": sorted(cell.opens),
         "access": sorted(asked.target.access) if asked.target is not None else [],
         "budget": cell.budget,
         "queries": queries,

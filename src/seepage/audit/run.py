@@ -13,6 +13,9 @@ from threadpoolctl import threadpool_limits
 from seepage import __version__
 from seepage.audit.limits import limits
 from seepage.audit.plan import Plan
+from seepage.audit.priors import PRIOR, TRAINING
+from seepage.audit.priors import confounded as mark_confounded
+from seepage.audit.priors import wanted as wanted_priors
 from seepage.audit.setting import FITS, Setting
 from seepage.audit.tracker import Tracker
 from seepage.audit.workers import Desk, Pool, one_thread
@@ -147,6 +150,8 @@ def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | 
     }
     cells = sorted((cell for cell in plan.cells if cell.id not in there), key=lambda cell: -cell.cost)
     preparing = [name for name in ("victim", "twin") if cells and setting.trains(name)]
+    priors = [PRIOR + kind for kind in wanted_priors([cell.attack for cell in cells], setting.world)]
+    preparing += priors
     if not (folder.path / "checks.json").is_file():
         preparing.append("checks")
     playing = [cell.id for cell in cells]
@@ -154,6 +159,7 @@ def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | 
         playing.append("facts")
     weights = {cell.id: cell.cost for cell in plan.cells}
     weights |= {name: PREPARING[name] for name in (*preparing, *playing) if name in PREPARING}
+    weights |= dict.fromkeys(priors, TRAINING)
     processes = setting.processes or min(os.cpu_count() or 1, max(len(playing), 1))
     if setting.respawn is None:
         processes = 1
@@ -235,6 +241,7 @@ def _record(
         if finding.leak is Leak.MEMBERSHIP and confounded is not None:
             finding = finding.model_copy(update={"confounded": confounded})
         findings.append(finding)
+    findings = mark_confounded(findings, checks)
     _same_victim(findings)
     leaks = sorted({finding.leak for finding in findings} | set(setting.gates))
     by_leak = {leak: [f for f in findings if f.leak is leak] for leak in leaks}

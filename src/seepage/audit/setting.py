@@ -13,6 +13,7 @@ import numpy as np
 from seepage import __version__
 from seepage.audit.config import EVERY, AttackTable, AuditConfig, DataTable, make_attack, make_defense, parse
 from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
+from seepage.audit.priors import Brought, from_table
 from seepage.audit.training import Trainer, source_digest
 from seepage.cases.world import World
 from seepage.core.errors import ConfigError, SeepageError, did_you_mean
@@ -51,6 +52,8 @@ class Setting:
         identity: what decides the results besides attacks and arms.
         reusable: whether findings may be used again by later runs (the victim can be told apart).
         resumable: whether an unfinished run may be taken up.
+        brought: the priors, and the one that was brought along.
+        most: classes seen by an adversary who is granted the top k.
         respawn: what a worker process rebuilds the setting from; None keeps everything in this process.
         text: the audit file as written, when there is one.
     """
@@ -77,6 +80,8 @@ class Setting:
     respawn: Mapping[str, Any] | None = None
     text: str | None = None
     index_url: str | None = None
+    brought: Brought | None = None
+    most: int = 5
     kept: Callable[[str], Path | None] = field(default=lambda name: None)
 
     @classmethod
@@ -101,6 +106,7 @@ class Setting:
             budget=self.budget,
             identity=self.identity,
             seed=self.seed,
+            most=self.most,
         )
 
     def trains(self, name: str) -> bool:
@@ -114,6 +120,9 @@ class Setting:
         checks = check_splits(splits, self.world.spec)
         if splits.nonmembers is not None:
             checks.append(blind_baseline(splits.members, splits.nonmembers, derive(self.seed, "blind")))
+        knows = None if self.brought is None else self.brought.check(splits.members, splits.nonmembers, self.seed)
+        if knows is not None:
+            checks.append(knows)
         write_json(folder.path / "checks.json", [check.model_dump(mode="json") for check in checks])
 
     def read_checks(self, folder: RunFolder) -> list[Check]:
@@ -314,6 +323,7 @@ def from_config(
         def open_it() -> Model:
             return open_victim(table.kind, spec, {**options, **_classes(table.kind, options, splits)}, trust_pickle)
 
+    brought = from_table(config.prior, spec, runs / "priors", base)
     world = World(
         open_victim=open_it,
         spec=spec,
@@ -323,6 +333,7 @@ def from_config(
         recipe=recipe,
         judge_kind=config.judge.kind,
         adversary_spec=known_spec(declared, splits, spec),
+        priors=brought.shelf,
         seed=config.seed,
     )
     identity = {
@@ -334,6 +345,7 @@ def from_config(
         "victim": {"kind": table.kind, **_fingerprints(options)},
         "recipe": None if trainer is None else trainer.identity,
         "judge": config.judge.kind,
+        "prior": brought.identity,
     }
 
     def where(name: str) -> Path | None:
@@ -375,6 +387,8 @@ def from_config(
         respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
         text=text,
         index_url=index_url,
+        brought=brought,
+        most=table.top_k,
         kept=where,
     )
 

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from seepage.audit.plan import Plan
 from seepage.audit.play import Played, Stage
+from seepage.audit.priors import PRIOR, train_prior
 from seepage.audit.setting import Setting
 from seepage.core.errors import SeepageError
 from seepage.store.files import RunFolder
@@ -46,15 +47,17 @@ class Desk:
 
     @classmethod
     def open(cls, setting: Setting, plan: Plan, folder: RunFolder) -> "Desk":
-        return cls(setting, plan, folder, Stage(setting.world, setting.seed))
+        return cls(setting, plan, folder, Stage(setting.world, setting.seed, setting.most))
 
     def do(self, task: str, moved: Callable[[int], None] | None = None) -> str:
-        """Do one task: "victim", "twin", "checks", "facts" or a cell's id. Returns a state for the log."""
+        """Do one task: "victim", "twin", "prior KIND", "checks", "facts" or a cell's id. Gives a state for the log."""
         world = self.setting.world
         if task == "victim":
             _ = world.victim
         elif task == "twin":
             _ = world.twin
+        elif task.startswith(PRIOR):
+            train_prior(world, task.removeprefix(PRIOR), moved)
         elif task == "checks":
             self.setting.write_checks(self.folder)
         elif task == "facts":

@@ -15,7 +15,8 @@ from seepage.models.priors import PCAPrior
 
 Array = np.ndarray
 PRIOR_DRAWS = 8
-CAPTURED = 40
+# Fewest and most captured answers: an interval over fewer says little, more cost time.
+LEAST, CAPTURED = 20, 40
 
 
 def obstacle(world: World) -> str | None:
@@ -31,7 +32,7 @@ def knowledge(world: World, form: str = "class") -> InversionKnowledge:
     """What the adversary holds before the first query; needs no victim yet."""
     classes = np.unique(world.members.labels()).astype(np.int64)
     spec = world.adversary_spec or world.spec
-    captured = len(_captured_rows(world)) if form == "record" else 0
+    captured = len(captured_rows(world)) if form == "record" else 0
     return InversionKnowledge(public=world.public, spec=spec, classes=classes, priors=world.priors, captured=captured)
 
 
@@ -70,12 +71,20 @@ def build(world: World, form: str = "class") -> Case:
     )
 
 
-def _captured_rows(world: World) -> Array:
-    """One private record of every class, at most `CAPTURED`: those whose answers fell into the adversary's hands."""
+def captured_rows(world: World) -> Array:
+    """The private records whose answers fell into the adversary's hands: `LEAST` to `CAPTURED`, where there are.
+
+    As many of every class, one at the least, taken class by class in turn: neighbours in the list are of
+    different classes, which the control by other records' answers needs.
+    """
     labels = world.members.labels()
     rng = stream(world.seed, "inversion", "captured")
-    rows = [int(rng.choice(np.nonzero(labels == c)[0])) for c in np.unique(labels)]
+    classes = np.unique(labels)
+    drawn = [rng.permutation(np.nonzero(labels == c)[0]) for c in classes]
+    each = min(-(-LEAST // len(classes)), *(len(rows) for rows in drawn)) if len(classes) > 1 else LEAST
+    rows = [int(of_class[turn]) for turn in range(each) for of_class in drawn if turn < len(of_class)]
     if len(rows) > CAPTURED:
+        # Only with more classes than that: one record a class.
         rows = sorted(rng.permutation(rows)[:CAPTURED].tolist())
     return np.array(rows, dtype=np.int64)
 
@@ -85,12 +94,13 @@ def _of_records(world: World) -> Case:
 
     The control is the same attack on the same victim given the answers to *other* records (each one's
     neighbour in the list, of another class): what it would show of a record without that record's answer.
+    It cannot say whether the record was memorised; non-members could, but the judge has learned from them.
     """
     judge = world.judge
     if judge is None:
         raise ValueError(f"no judge: {world.judge_missing}")
     known = knowledge(world, "record")
-    captured = world.members[_captured_rows(world)]
+    captured = world.members[captured_rows(world)]
     n = len(captured)
     missing: dict[str, str] = {}
     baselines: dict[str, Guess] = {}

@@ -8,19 +8,26 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Bool
 
 from seepage.core.case import Training
-from seepage.core.errors import ModelError
+from seepage.core.errors import ConfigError, ModelError
 from seepage.core.knowledge import PriorSource
 from seepage.core.recipe import Recipe
-from seepage.core.records import Records
+from seepage.core.records import Records, row_digests
 from seepage.core.secrets import Judge
 from seepage.core.seeds import derive, stream
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
+from seepage.models.independence import digests, learned_from, shared
 from seepage.models.judges import fit_judge
 
 Array = np.ndarray
+
+# A judge learns from two records of a class at the least. Of members it takes one half; the other half is what
+# reconstructions are compared with.
+_FEWEST_NONMEMBERS = 2
+_FEWEST_MEMBERS = 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,9 @@ class World:
         spec: what one input looks like.
         members, nonmembers, public: the records; public ones may have other classes, or none.
         recipe: trains victims like this one, over the pool of members; or None.
-        own_judge: a judge brought by the user, or None to train one on the non-members.
+        own_judge: a judge brought by the user, or None to train one: on the non-members or, where there are
+            not two of every class, on half of the members of each class, which is weaker and said so. One that
+            says what it learned from (`trained_on`: Records or row digests) may share none of it with the members.
         adversary_spec: one input as the adversary knows it; `spec` when not given. Ranges read off the
             members would give them away.
         judge_kind: which family of judge to train; "auto" takes one that is not the victim's.
@@ -51,6 +60,15 @@ class World:
     adversary_spec: InputSpec | None = None
     priors: PriorSource | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        both = int(shared(self.members, learned_from(self.own_judge)).sum())
+        if both:
+            raise ConfigError(
+                f"the judge learned from {both} of the {len(self.members)} members: it would recognise what the victim "
+                "was trained on for the same reasons as the victim. Train it on other records of the same classes, or "
+                "bring none and have one trained on the non-members"
+            )
 
     @cached_property
     def victim(self) -> Model:
@@ -130,31 +148,77 @@ class World:
 
     @cached_property
     def judge(self) -> Judge | None:
-        """The judge of reconstructions, or None when there are no non-members to train one on."""
+        """The judge of reconstructions, or None when there are too few records to train one on.
+
+        It learns from the non-members and is tried on the members. Where there are not two non-members of
+        every class it learns from half of the members of each class, and is tried on the other half.
+        """
         if self.own_judge is not None:
             return self.own_judge
-        if self.judge_missing is not None or self.nonmembers is None:
+        if self.judge_missing is not None:
             return None
+        seed = derive(self.seed, "judge")
+        if self.nonmembers is not None and not _lacking(self.nonmembers, self.members, _FEWEST_NONMEMBERS):
+            return fit_judge(
+                self.nonmembers,
+                held_out=self.members,
+                spec=self.spec,
+                kind=self.judge_kind,
+                avoid=self.victim.family,
+                seed=seed,
+                members=self.members,
+            )
+        first = self._first_half
         return fit_judge(
-            self.nonmembers,
-            held_out=self.members,
+            self.members[first],
+            held_out=self.members[~first],
             spec=self.spec,
             kind=self.judge_kind,
             avoid=self.victim.family,
-            seed=derive(self.seed, "judge"),
+            seed=seed,
+            source="held-out members: weaker, the victim saw them too",
         )
+
+    @property
+    def _first_half(self) -> Bool[Array, " n"]:
+        """(n,) half of the members of each class, the larger one of an odd number. Equal records stay together."""
+        rng = stream(self.seed, "judge", "members")
+        different = self._different
+        labels = different.labels()
+        chosen = np.zeros(len(labels), dtype=bool)
+        for c in np.unique(labels):
+            rows = np.nonzero(labels == c)[0]
+            chosen[rng.permutation(rows)[: (len(rows) + 1) // 2]] = True
+        return shared(self.members, digests(different[chosen]))
+
+    @property
+    def _different(self) -> Records:
+        """The members, each value once: two copies of a record are one to learn from."""
+        _, first = np.unique(np.array(row_digests(self.members.x)), return_index=True)
+        return self.members[np.sort(first)]
 
     @property
     def judge_missing(self) -> str | None:
         """What the user could supply to have a judge, or None when there can be one."""
         if self.own_judge is not None:
             return None
+        few = _lacking(self.nonmembers, self.members, _FEWEST_NONMEMBERS)
+        if not few or not _lacking(self._different, self.members, _FEWEST_MEMBERS):
+            return None
+        otherwise = f"; or {_FEWEST_MEMBERS} different members of every class, half of which a judge could learn from"
         if self.nonmembers is None or self.nonmembers.y is None:
-            return "non-members with classes (held-out records of the same classes), to train an independent judge on"
-        counts = np.bincount(self.nonmembers.y, minlength=len(self.members.class_names))
-        if (counts < 2).any():
             return (
-                "at least 2 non-members of every class, to train an independent judge on "
-                f"({int((counts < 2).sum())} classes have fewer)"
+                "non-members with classes (held-out records of the same classes), to train an independent judge on"
+                + otherwise
             )
-        return None
+        return (
+            f"at least {_FEWEST_NONMEMBERS} non-members of every class, to train an independent judge on "
+            f"({few} classes have fewer)" + otherwise
+        )
+
+
+def _lacking(records: Records | None, members: Records, fewest: int) -> int:
+    """How many classes of the members have fewer records than that; all of them without records or labels."""
+    if records is None or records.y is None:
+        return max(len(members.class_names), 1)
+    return int((np.bincount(records.y, minlength=len(members.class_names)) < fewest).sum())

@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "Write the report of a run again.",
     "compare": "Hold two runs against each other.",
     "runs": "List the runs.",
+    "prior": "Train a prior from public records, or show one.",
     "doctor": "Say which versions and devices are here and what each extra enables.",
 }
 

@@ -61,6 +61,10 @@ class Attack(BaseModel, ABC):
     def run(self, target: Target, knowledge: Any, rng: np.random.Generator) -> Guess:
         """Attack `target` with `knowledge`, drawing randomness from `rng` alone."""
 
+    def opens(self, granted: frozenset[Access]) -> frozenset[Access]:
+        """What its target opens of what the adversary is granted: `needs`, unless it can do with less."""
+        return self.needs
+
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         """Why this attack cannot run with this knowledge and budget, or None when it can."""
         if self.needs_public and (knowledge.public is None or len(knowledge.public) < 2):
@@ -70,11 +74,21 @@ class Attack(BaseModel, ABC):
         return None
 
 
+def scores_or_top_k(granted: frozenset[Access]) -> frozenset[Access]:
+    """All scores where they are granted, else the top k: for attacks that read answers cut short (`Target.answers`)."""
+    cut = Access.SCORES not in granted and Access.TOP_K in granted
+    return frozenset({Access.TOP_K if cut else Access.SCORES})
+
+
 class InversionAttack(Attack):
     """Recover what a class looks like."""
 
     leak: ClassVar[Leak] = Leak.INVERSION
     form: ClassVar[str] = "class"
+
+    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
+        """Kinds of prior, with their plain options, that `run` will ask for: an audit trains them beforehand."""
+        return ()
 
     @abstractmethod
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction: ...

@@ -142,6 +142,7 @@ class Target:
         on_charge: called with the number of queries spent, after every charge (for progress).
         captured: (n, ...) private records whose answers fell into the adversary's hands: it sees what the
             victim said of them (`captured_scores`, `captured_embeddings`), never the records.
+        most: how many classes an adversary sees who is opened the top k of a victim that could give all scores.
 
     Raises:
         AccessDenied: on construction when the victim cannot give `access`; on use when the access
@@ -156,6 +157,7 @@ class Target:
         budget: int | None = None,
         on_charge: Callable[[int], None] | None = None,
         captured: Array | None = None,
+        most: int = 5,
     ):
         wanted = frozenset(access)
         offered = closure(victim.offers) & _possible(victim)
@@ -167,6 +169,8 @@ class Target:
             )
         self.access = closure(wanted) & offered
         self.meter = Meter(budget, on_charge)
+        # A victim that gives its top k alone cuts its answers itself.
+        self._most = most if Access.SCORES in offered and Access.SCORES not in self.access else None
         self._ask: dict[str, Callable[..., Any]] = {}
         self.spec: InputSpec | None = None
         self.classes: int | None = None
@@ -239,13 +243,25 @@ class Target:
         return ask(x).argmax(axis=1)
 
     def top_k(self, x: Float[Array, " n ..."], k: int) -> tuple[Int[Array, " n k"], Float[Array, " n k"]]:
-        """The k likeliest classes of every record and their scores, likeliest first."""
+        """The k likeliest classes of every record and their scores, likeliest first; no more than are to be seen."""
         ask = self._open(Access.TOP_K, "predict")
         x = self._records(x)
         self.meter.charge(len(x), Access.TOP_K)
         scores = ask(x)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : k if self._most is None else min(k, self._most)]
         return order, np.take_along_axis(scores, order, axis=1)
+
+    def answers(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
+        """The scores as far as they are opened: all of them, or the likeliest few and 0 for the others."""
+        if Access.SCORES in self.access:
+            return self.scores(x)
+        return self._cut(lambda: self.top_k(x, self.classes or 1))
+
+    def _cut(self, ask: Callable[[], tuple[Array, Array]]) -> Array:
+        order, values = ask()
+        rows = np.zeros((len(order), self.classes or 1), dtype=values.dtype)
+        np.put_along_axis(rows, order, values, axis=1)
+        return rows
 
     def logits(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
         """Unnormalised outputs, one a class, any real value."""
@@ -264,6 +280,14 @@ class Target:
     def captured_scores(self) -> Float[Array, " n c"]:
         """The victim's scores of private records, as captured: they cost the adversary no query."""
         return self._open(Access.SCORES, "captured scores")()
+
+    def captured_answers(self) -> Float[Array, " n c"]:
+        """The victim's scores of private records as far as they are opened: see `answers`."""
+        if Access.SCORES in self.access:
+            return self.captured_scores()
+        scores = self._open(Access.TOP_K, "captured scores")()
+        kept = np.argsort(-scores, axis=1, kind="stable")[:, : self._most]
+        return self._cut(lambda: (kept, np.take_along_axis(scores, kept, axis=1)))
 
     def captured_embeddings(self) -> Float[Array, " n d"]:
         """The victim's features of private records, as captured: they cost the adversary no query."""

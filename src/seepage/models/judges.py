@@ -1,9 +1,13 @@
 """Judges: who recognises a reconstruction, independently of the victim.
 
 A judge never shares weights, architecture family or training records with the victim. It learns from
-the non-members, is tried on the members (which it has never seen), and says how good it is.
+the non-members, is tried on the members (which it has never seen), and says how good it is. Where there
+are no non-members of every class it learns from some of the members, and says that too.
+
+Each gives features, in which likeness is measured, and keeps the records it learned from (`trained_on`).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,12 +23,15 @@ from seepage.core.secrets import Judge
 from seepage.core.seeds import derive, stream
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Modality
+from seepage.models.independence import digests, shared
 from seepage.models.training import lit, moved
 
 Array = np.ndarray
 BATCH = 512
 SIDE = 32
 NOISE_TRIES = 200
+# Features kept of each kind: those that tell the people apart best.
+DISCRIMINANTS = 64
 
 
 def _blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -104,8 +111,15 @@ class _Discriminant:
         self._lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage=self._shrinkage).fit(low, y)
         return self
 
+    def _low(self, x: torch.Tensor) -> Array:
+        return ((self._features(x) - self._mean) @ self._axes).numpy().astype(np.float64)
+
+    def project(self, x: torch.Tensor) -> Array:
+        """On the axes that tell the classes apart, in units of the spread within a class."""
+        return self._lda.transform(self._low(x))[:, :DISCRIMINANTS]
+
     def decide(self, x: torch.Tensor) -> Array:
-        low = ((self._features(x) - self._mean) @ self._axes).numpy().astype(np.float64)
+        low = self._low(x)
         decided = self._lda.decision_function(low)
         if decided.ndim == 1:
             decided = np.stack([-decided, decided], axis=1) / 2
@@ -128,6 +142,7 @@ class ImageJudge:
     family = "fixed-features"
 
     def __init__(self, records: Records, spec: InputSpec, classes: int, seed: int, copies: int = 24):
+        self.trained_on = records
         self._spec = spec
         self._classes = classes
         y = records.labels()
@@ -154,11 +169,14 @@ class ImageJudge:
         labels = np.tile(records.labels(), copies + 2)
         self._parts = [_Discriminant(features).fit(grey, labels) for features in (gabor_energies, binary_patterns)]
 
-    def _logs(self, x: Array) -> Array:
+    def _grey_batches(self, x: Array) -> Iterator[torch.Tensor]:
         unit = torch.from_numpy(np.ascontiguousarray(self._spec.bounds.to_unit(x)))
-        rows = [np.zeros((0, self._classes))]
         for at in range(0, len(unit), BATCH):
-            grey = _grey(unit[at : at + BATCH])
+            yield _grey(unit[at : at + BATCH])
+
+    def _logs(self, x: Array) -> Array:
+        rows = [np.zeros((0, self._classes))]
+        for grey in self._grey_batches(x):
             rows.append(
                 np.mean([_log_softmax((p.decide(grey) + p.decide(grey.flip(-1))) / 2) for p in self._parts], axis=0)
             )
@@ -167,6 +185,17 @@ class ImageJudge:
     def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
         """Probabilities over the private classes, averaged over the picture and its mirror image."""
         return np.exp(_log_softmax(self._logs(x) / self._temperature))
+
+    def features(self, x: Float[Array, " n ..."]) -> Float[Array, " n d"]:
+        """The discriminants of both kinds of feature, averaged over the picture and its mirror image.
+
+        At most `DISCRIMINANTS` of each, in units of the spread within a class.
+        """
+        rows = [
+            np.concatenate([(p.project(grey) + p.project(grey.flip(-1))) / 2 for p in self._parts], axis=1)
+            for grey in self._grey_batches(x)
+        ]
+        return np.concatenate(rows)
 
 
 def _augmented(x: torch.Tensor, copies: int, seed: int) -> torch.Tensor:
@@ -184,12 +213,18 @@ def _augmented(x: torch.Tensor, copies: int, seed: int) -> torch.Tensor:
     return torch.cat(seen)
 
 
+def _unit_values(x: Array, spec: InputSpec) -> Array:
+    return spec.bounds.to_unit(x).reshape(len(x), -1).astype(np.float64)
+
+
 class TreesJudge:
     """Extremely randomised trees on the raw values (Geurts et al. 2006): for tables."""
 
     family = "tree"
 
     def __init__(self, records: Records, spec: InputSpec, classes: int, seed: int):
+        self.trained_on = records
+        self._spec = spec
         self._classes = classes
         rng = stream(seed, "jitter")
         flat = records.x.reshape(len(records), -1)
@@ -206,6 +241,14 @@ class TreesJudge:
         rows[:, np.asarray(self._trees.classes_, dtype=int)] = found
         return rows
 
+    def features(self, x: Float[Array, " n ..."]) -> Float[Array, " n d"]:
+        """The values, each in units of its range: trees have no distance of their own.
+
+        Proximities (the share of trees in which two records share a leaf) were tried and are no likeness: two
+        strange records are near each other in them, since both are near to nothing.
+        """
+        return _unit_values(x, self._spec)
+
 
 class DiscriminantJudge:
     """Shrunken linear discriminant on the raw values: for tables whose victim is a tree."""
@@ -213,6 +256,8 @@ class DiscriminantJudge:
     family = "linear"
 
     def __init__(self, records: Records, spec: InputSpec, classes: int, seed: int):
+        self.trained_on = records
+        self._spec = spec
         self._classes = classes
         self._lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
         self._spread = np.maximum(records.x.reshape(len(records), -1).std(axis=0), 1e-6)
@@ -228,6 +273,13 @@ class DiscriminantJudge:
         rows[:, np.asarray(self._lda.classes_, dtype=int)] = self._lda.predict_proba(self._flat(x))
         return rows
 
+    def features(self, x: Float[Array, " n ..."]) -> Float[Array, " n d"]:
+        """The values, each in units of its range.
+
+        Not whitened: a value that hardly varies within a class would then outweigh all others.
+        """
+        return _unit_values(x, self._spec)
+
 
 _KINDS: dict[str, Any] = {
     "fixed-features": ImageJudge,
@@ -236,20 +288,40 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def fit_judge(records: Records, *, held_out: Records, spec: InputSpec, kind: str, avoid: str, seed: int) -> Judge:
+def fit_judge(
+    records: Records,
+    *,
+    held_out: Records,
+    spec: InputSpec,
+    kind: str,
+    avoid: str,
+    seed: int,
+    members: Records | None = None,
+    source: str = "non-members",
+) -> Judge:
     """Train a judge and find out how good it is.
 
     Args:
-        records: what it learns from: none of the victim's training records.
+        records: what it learns from: none of the victim's training records, where that can be had.
         held_out: real records of the same classes it never saw, for its accuracy.
         spec: what a record looks like.
         kind: "auto", or the name of one.
         avoid: the victim's architecture family; "auto" takes a judge of another one.
         seed: of the training.
+        members: what the victim learned from, of which `records` must hold none; not given when `records`
+            are members for want of others.
+        source: what `records` are, for the report.
 
     Raises:
-        ConfigError: for an unknown kind, or one of the victim's own family.
+        ConfigError: for an unknown kind, one of the victim's own family, or records shared with the members.
     """
+    if members is not None:
+        both = int(shared(records, digests(members)).sum())
+        if both:
+            raise ConfigError(
+                f"{both} of the {len(records)} records for the judge are among the members: a judge that learned from "
+                "what the victim learned from recognises it for the same reasons. Take them out of the non-members"
+            )
     if kind == "auto":
         if spec.modality is Modality.IMAGE and min(spec.shape[1:]) >= 16:
             kind = "fixed-features"
@@ -262,11 +334,13 @@ def fit_judge(records: Records, *, held_out: Records, spec: InputSpec, kind: str
             f"the judge '{kind}' is of the victim's own family ({avoid}): it would share its mistakes; choose another"
         )
     judge = _KINDS[kind](records, spec, len(records.class_names), seed)
-    judge.facts.update(_facts(judge, records, held_out, spec, seed))
+    judge.facts.update(_facts(judge, records, held_out, spec, seed, source))
     return judge
 
 
-def _facts(judge: Judge, records: Records, held_out: Records, spec: InputSpec, seed: int) -> dict[str, Any]:
+def _facts(
+    judge: Judge, records: Records, held_out: Records, spec: InputSpec, seed: int, source: str
+) -> dict[str, Any]:
     classes = len(records.class_names)
     rng = stream(seed, "noise")
     noise = spec.bounds.from_unit(rng.random((NOISE_TRIES, *spec.shape), dtype=np.float32))
@@ -276,13 +350,15 @@ def _facts(judge: Judge, records: Records, held_out: Records, spec: InputSpec, s
     means = np.stack([held_out.of_class(int(c)).x.mean(axis=0) for c in np.unique(labels)])
     return {
         "family": judge.family,
-        "trained_on": f"{len(records)} non-members",
+        "trained_on": f"{len(records)} {source}",
         "accuracy_held_out": float((said.argmax(axis=1) == labels).mean()),
         "held_out": len(held_out),
         "accuracy_class_means": float((judge.predict(means).argmax(axis=1) == np.unique(labels)).mean()),
         # How often noise passes for a class drawn at random; a judge that must choose cannot do better than
-        # 1/classes. The confident share says how often noise is called somebody with more than even odds.
+        # 1/classes. The confident share says how often it is surer of somebody than halfway from a blind guess
+        # to certainty: of two classes one always has even odds.
         "false_positives_noise": float((on_noise.argmax(axis=1) == rng.integers(classes, size=NOISE_TRIES)).mean()),
         "noise_most_common_share": float(np.bincount(on_noise.argmax(axis=1), minlength=classes).max() / NOISE_TRIES),
-        "noise_confident_share": float((on_noise.max(axis=1) > 0.5).mean()),
+        "top_confidence_noise": float(on_noise.max(axis=1).mean()),
+        "noise_confident_share": float((on_noise.max(axis=1) > (1 + 1 / classes) / 2).mean()),
     }

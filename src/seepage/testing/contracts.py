@@ -92,7 +92,7 @@ class AttackBench:
         """Run the attack (a new one by default) on a target that opens what it declares, and no more."""
         attack = attack or self.attack()
         case = case or self.factory(seed)
-        watched = recording(case.victim)
+        watched = recording(case.victim, case.captured)
         opened = self.cls.needs if access is None else access
         target = Target(watched or case.victim, opened, budget, captured=case.captured)
         guess = attack.run(target, case.knowledge, stream(seed, "contracts"))

@@ -41,3 +41,7 @@ class TemplateJudge:
         apart = self._apart(x.reshape(len(x), -1).astype(np.float64))
         nearest = np.stack([apart[:, self._labels == c].min(axis=1) for c in range(self.classes)], axis=1)
         return softmax(-nearest / self._scale, axis=1)
+
+    def features(self, x: Float[Array, " n ..."]) -> Float[Array, " n d"]:
+        """The values themselves: the space in which it measures distance."""
+        return x.reshape(len(x), -1).astype(np.float64)

@@ -24,6 +24,12 @@ class TemplateModule(torch.nn.Module):
         classes = [kernel[:, self.labels == c].logsumexp(1) for c in range(int(self.labels.max()) + 1)]
         return torch.stack(classes, 1)
 
+    def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The distance to every template, (n, k), as the victim's `embeddings` are, and the logits, from one pass."""
+        squared = (x.flatten(1)[:, None] - self.templates.to(x.dtype).flatten(1)[None]).square().sum(-1)
+        # Where a record is a template the distance has no slope; a root of zero would give NaN.
+        return squared.clamp_min(1e-12).sqrt(), self(x)
+
 
 class ConstantModule(torch.nn.Module):
     """The same logits whatever is asked; the gradient at the record is zero, not missing."""
@@ -34,3 +40,7 @@ class ConstantModule(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.answer.to(x.dtype)[None] + 0.0 * x.flatten(1).sum(1, keepdim=True)
+
+    def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features that are zero whatever is asked, (n, 1), and the logits, from one pass."""
+        return 0.0 * x.flatten(1).sum(1, keepdim=True), self(x)

@@ -20,12 +20,17 @@ class RecordingModel:
     It has the optional methods (logits, embeddings, weights) that the model inside has, and no others.
     A network handed out is watched as well: every batch that goes through it counts.
 
+    Args:
+        model: answers.
+        free: records whose answers were captured: that very array is answered without counting.
+
     Attributes:
         asked: records asked so far, by method: "predict", "logits", "embeddings", "weights".
     """
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, free: Array | None = None):
         self.inside = model
+        self._free = free
         self.asked: Counter[str] = Counter()
         self._watched: list[Any] = []
         if isinstance(model, GivesLogits):
@@ -57,12 +62,12 @@ class RecordingModel:
         return self.asked.total()
 
     def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
-        self.asked["predict"] += len(x)
+        self.asked["predict"] += 0 if x is self._free else len(x)
         return self.inside.predict(x)
 
     def _counted(self, method: str, ask: Callable[[Array], Array]) -> Callable[[Array], Array]:
         def counted(x: Array) -> Array:
-            self.asked[method] += len(x)
+            self.asked[method] += 0 if x is self._free else len(x)
             return ask(x)
 
         return counted
@@ -111,10 +116,10 @@ class RecordingLanguageModel:
         return self.inside.logprobs(texts)
 
 
-def recording(victim: Victim) -> RecordingModel | RecordingLanguageModel | None:
-    """The victim with its questions counted, or None for a captured update, which is asked nothing."""
+def recording(victim: Victim, free: Array | None = None) -> RecordingModel | RecordingLanguageModel | None:
+    """The victim with its questions counted but for the `free` records, or None for a captured update, never asked."""
     if isinstance(victim, Model):
-        return RecordingModel(victim)
+        return RecordingModel(victim, free)
     if isinstance(victim, LanguageModel):
         return RecordingLanguageModel(victim)
     return None

@@ -7,7 +7,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from seepage.attacks.inversion.optimisers import LBFGS, box, optimiser_named
 from seepage.attacks.inversion.parts import total_variation
+from seepage.attacks.inversion.perceptual import PerceptualPrior
+from seepage.attacks.inversion.search import Frames
 from seepage.core.attack import InversionAttack
 from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import InversionKnowledge, Knowledge
@@ -33,9 +36,10 @@ class MIFace(InversionAttack):
     sharpened after each step. The stopping rule follows the paper's prose; its Algorithm 1 compares the cost
     with the greatest of the last `patience` ones.
 
-    Three further fields leave the paper: `objective="cross-entropy"` keeps a gradient where the class is
-    still improbable, `optimiser="adam"` adapts the step to each pixel, `start="public-mean"` begins at
-    the mean public record.
+    Further fields leave the paper: `objective="cross-entropy"` keeps a gradient where the class is still
+    improbable, `optimiser="adam"` adapts the step to each pixel and "lbfgs" to the curvature too, `perceptual`
+    holds a picture's edges to those of public pictures, `start="public-mean"` begins at the mean public
+    record.
 
     Steps are in unit scale: a value of 1 is the whole range of a pixel or feature.
     """
@@ -47,6 +51,9 @@ class MIFace(InversionAttack):
         "Fredrikson, Jha, Ristenpart 2015, Model Inversion Attacks that Exploit Confidence Information "
         "and Basic Countermeasures, CCS, section 5",
         "Rudin, Osher, Fatemi 1992, Nonlinear total variation based noise removal algorithms (the tv option)",
+        "Nocedal, Wright 2006, Numerical Optimization (the lbfgs option)",
+        "Johnson, Alahi, Fei-Fei 2016, Perceptual Losses for Real-Time Style Transfer and Super-Resolution, ECCV, and "
+        "Freeman, Adelson 1991, The Design and Use of Steerable Filters (the perceptual option)",
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
 
@@ -55,20 +62,30 @@ class MIFace(InversionAttack):
     confidence: float = Field(default=0.99, gt=0, le=1, description="gamma: stop when the class is this probable")
     rate: float = Field(default=0.1, gt=0, description="lambda: length of a step, per unit of gradient")
     tv: float = Field(default=0.0, ge=0, description="weight of the total variation, per pixel (images only)")
+    perceptual: float = Field(
+        default=0.0, ge=0, description="weight of the distance to public pictures in oriented edges (images only)"
+    )
     process: Literal["none", "denoise-sharpen"] = Field(default="none", description="applied after each step")
     objective: Literal["probability", "cross-entropy"] = Field(default="probability", description="1 - p, or -log p")
-    optimiser: Literal["gradient", "adam"] = Field(default="gradient", description="how a step is taken")
+    optimiser: Literal["gradient", "adam", "lbfgs"] = Field(default="gradient", description="how a step is taken")
     start: Literal["blank", "public-mean"] = Field(default="blank", description="where the search begins")
+
+    @property
+    def _evaluations(self) -> int:
+        """The most evaluations of one step."""
+        return 1 + LBFGS.tries if self.optimiser == "lbfgs" else 1
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         if self.start == "public-mean" and knowledge.public is None:
             return "it starts at the mean public record, and no public records were given"
+        if self.perceptual > 0 and (knowledge.public is None or len(knowledge.public) < 2):
+            return "it compares pictures with public ones, and no public records were given"
         return super().obstacle(knowledge, budget)
 
     def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
         whole = self.steps * len(knowledge.classes)
         # Denoising passes through the victim's autoencoder, if it has one, and back: four layers more.
-        whole *= 1 if self.process == "none" else 8
+        whole *= (1 if self.process == "none" else 8) * self._evaluations
         return whole if budget is None else min(whole, budget)
 
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
@@ -87,47 +104,78 @@ class MIFace(InversionAttack):
         blank = torch.zeros(len(classes), *spec.shape)
         if self.start == "public-mean" and knowledge.public is not None:
             blank = blank + torch.from_numpy(spec.bounds.to_unit(knowledge.public.x).mean(axis=0))
+        likeness = None
+        if image and self.perceptual > 0 and knowledge.public is not None:
+            likeness = PerceptualPrior(torch.from_numpy(spec.bounds.to_unit(knowledge.public.x)))
         code = blank if coder is None else coder.encode(blank).detach()
-        first, second = torch.zeros_like(code), torch.zeros_like(code)
-        best, least = picture(code).detach().clone(), torch.full((len(classes),), torch.inf)
-        since = torch.zeros(len(classes), dtype=torch.long)
-        probability = torch.zeros(len(classes))
-        live = torch.arange(len(classes))
-        taken = torch.zeros(len(classes), dtype=torch.long)
-        for step in range(1, self.steps + 1):
-            if target.remaining is not None and target.remaining < len(live):
-                break
-            now = code[live].clone().requires_grad_(True)
+        met = _Met(picture(code).detach())
+
+        def ask(now: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
             shown = picture(now)
-            p = net(shown * width + low).softmax(dim=1).gather(1, classes[live, None])[:, 0]
+            p = net(shown * width + low).softmax(dim=1).gather(1, classes[rows, None])[:, 0]
             cost = 1 - p if self.objective == "probability" else -torch.log(p.clamp_min(1e-30))
             if image and self.tv > 0:
                 cost = cost + self.tv * total_variation(shown) / pixels
-            (slope,) = torch.autograd.grad(cost.sum(), now)
-            cost, p, shown = cost.detach(), p.detach(), shown.detach()
-            better = cost < least[live]
-            rows = live[better]
-            best[rows], least[rows], probability[rows] = shown[better], cost[better], p[better]
-            since[live] += 1
-            since[rows] = 0
+            if likeness is not None:
+                cost = cost + self.perceptual * likeness(shown)
+            met.note(rows, shown.detach(), cost.detach(), p.detach())
+            return cost
+
+        # Processing moves what a line search has just evaluated.
+        optimiser = optimiser_named(self.optimiser, code, self.rate, box(0.0, 1.0), noisy=self.process != "none")
+        live = torch.arange(len(classes))
+        taken = torch.zeros(len(classes), dtype=torch.long)
+        frames = Frames(self.steps, early=True)
+        for step in range(self.steps):
+            if target.remaining is not None and target.remaining < len(live) * self._evaluations:
+                break
+            if frames.due(step):
+                frames.note(met.records(width, low))
+            stepped = optimiser.step(code[live], live, ask)
+            met.since[live] += 1
             taken[live] += 1
-            if self.optimiser == "adam":
-                first[live] = 0.9 * first[live] + 0.1 * slope
-                second[live] = 0.999 * second[live] + 0.001 * slope**2
-                slope = first[live] / (1 - 0.9**step) / (torch.sqrt(second[live] / (1 - 0.999**step)) + 1e-8)
-            stepped = (now - self.rate * slope).detach().clamp(0, 1)
             if self.process == "denoise-sharpen" and coder is None and image:
                 stepped = _denoise_sharpen(stepped)
             elif coder is not None:
                 # The published step: out of the code, denoise and sharpen the picture, back into the code.
                 stepped = coder.encode(_denoise_sharpen(coder.decode(stepped)) if image else coder.decode(stepped))
             code[live] = stepped.detach()
-            live = live[(since[live] < self.patience) & (p < self.confidence)]
+            live = live[(met.since[live] < self.patience) & (met.now[live] < self.confidence)]
             if not len(live):
                 break
-        found = (best.clamp(0, 1) * width + low).numpy()
+        frames.end(int(taken.max()))
         notes = (f"steps taken: {int(taken.min())} to {int(taken.max())}, mean {float(taken.float().mean()):.0f}",)
-        return Reconstruction(found, knowledge.classes, probability.numpy(), notes=notes)
+        found = met.records(width, low)
+        shown, at = frames.arrays(found, np.argsort(knowledge.classes))
+        return Reconstruction(found, knowledge.classes, met.probability.numpy(), notes=notes, frames=shown, frame_at=at)
+
+
+class _Met:
+    """The best record that the search of each class has met, in unit scale.
+
+    Attributes:
+        since: (c,) steps since the cost last fell.
+        now: (c,) the class's probability where the search is.
+        probability: (c,) that at the best record.
+    """
+
+    def __init__(self, shown: torch.Tensor):
+        self._best, self._least = shown.clone(), torch.full((len(shown),), torch.inf)
+        self.since = torch.zeros(len(shown), dtype=torch.long)
+        self.now, self.probability = torch.zeros(len(shown)), torch.zeros(len(shown))
+
+    def note(self, rows: torch.Tensor, shown: torch.Tensor, cost: torch.Tensor, p: torch.Tensor) -> None:
+        """One evaluation of `rows`."""
+        self.now[rows] = p
+        better = cost < self._least[rows]
+        kept = rows[better]
+        self._best[kept], self._least[kept], self.probability[kept] = shown[better], cost[better], p[better]
+        # The step that is under way counts one.
+        self.since[kept] = -1
+
+    def records(self, width: torch.Tensor, low: torch.Tensor) -> Array:
+        """The best records, in the input's bounds."""
+        return (self._best.clamp(0, 1) * width + low).numpy()
 
 
 class _Coder:

@@ -6,28 +6,43 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from seepage.attacks.inversion.parts import OBJECTIVES, ObjectiveName, best_of, jittered, torch_rng
+from seepage.attacks.inversion.optimisers import Adam, box
+from seepage.attacks.inversion.parts import OBJECTIVES, ObjectiveName, best_of, torch_rng
+from seepage.attacks.inversion.search import (
+    Frames,
+    Hunt,
+    PriorName,
+    candidates,
+    decoded,
+    facts_of,
+    kind_of,
+    latent_norm,
+    prior_named,
+    screened,
+    steps_within,
+    sureness,
+    too_few,
+)
 from seepage.core.attack import InversionAttack
 from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import InversionKnowledge, Knowledge
-from seepage.core.records import Records
-from seepage.core.target import Target, WhiteBox
+from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality
-from seepage.models.priors import Prior, prior_for
 
 Array = np.ndarray
 CHECKS = 8
+MOVES = 0.06
 
 
 class LatentGradient(InversionAttack):
-    """Adam on latents of a principal-component prior, for all classes and starts in one batch.
+    """Adam on latents of a prior, by default of principal components, for all classes and starts in one batch.
 
     The form is that of GMI (a prior from public records, an identity loss, restarts), with the parts
     that later papers found to matter: starts screened by the victim, a margin in place of the
     cross-entropy, every picture moved at random before each step, and the starts selected by how well
     the victim recognises them over several random moves (Plug & Play's transformation-robust
     selection): the surest one, or all of them blended with weights proportional to their probability.
-    The prior is linear, so it is learned in a moment; no network is trained.
+    The default prior is linear, so it is learned in a moment; no network is trained.
     """
 
     name: ClassVar[str] = "latent"
@@ -42,10 +57,12 @@ class LatentGradient(InversionAttack):
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     needs_public: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
-    components: int = Field(default=100, ge=1, description="size of the prior at the most")
+    prior: PriorName = Field(default="pca", description="which prior is searched")
+    components: int = Field(default=100, ge=1, description="size of a 'pca' prior at the most")
     starts: int = Field(default=4, ge=1, description="starts a class, all in one batch")
-    steps: int = Field(default=100, ge=1, description="gradient steps")
+    steps: int = Field(default=100, ge=1, description="gradient steps, as the budget permits")
     rate: float = Field(default=0.08, gt=0, description="greatest learning rate, in whitened latents")
     objective: ObjectiveName = Field(default="margin", description="what the victim's logits are asked for")
     prior_weight: float = Field(default=0.03, ge=0, description="pull of each latent towards the mean record")
@@ -58,75 +75,78 @@ class LatentGradient(InversionAttack):
     )
     batched: bool = Field(default=True, description="all classes and starts at once; off only to measure what it saves")
 
-    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
+    def _fixed(self, knowledge: InversionKnowledge) -> tuple[int, int]:
+        """Queries beside the steps, and those of one step."""
         rows = len(knowledge.classes) * self.starts
         public = 0 if knowledge.public is None else len(knowledge.public)
-        return rows * (self.steps + CHECKS) + public + self.screened
+        return rows * CHECKS + public + self.screened, rows
+
+    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
+        fixed, each = self._fixed(knowledge)
+        return fixed + each * steps_within(self.steps, budget, fixed, each)
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        if budget is not None and isinstance(knowledge, InversionKnowledge) and self.cost(knowledge, None) > budget:
-            return f"it asks {self.cost(knowledge, None)} gradient queries, the budget is {budget}"
+        if budget is not None and isinstance(knowledge, InversionKnowledge):
+            fixed, each = self._fixed(knowledge)
+            refused = too_few(steps_within(self.steps, budget, fixed, each), self.steps, fixed, each, budget)
+            if refused:
+                return refused
         return super().obstacle(knowledge, budget)
+
+    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
+        return (kind_of(knowledge, self.prior, "pca"),)
 
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
         public = knowledge.public
         if public is None:
             raise ValueError("public records are needed; `obstacle` says so")
-        prior = prior_for(knowledge, "pca", components=self.components)
-        net = target.weights()
-        draws = torch_rng(rng)
-        starts = self._starts(net, prior, public, torch.from_numpy(knowledge.classes), draws)
-        wanted = torch.from_numpy(np.repeat(knowledge.classes, self.starts))
-        # One row at a time when asked to: only to measure what the batch saves.
-        parts = [slice(0, len(wanted))] if self.batched else [slice(i, i + 1) for i in range(len(wanted))]
-        found = [self._search(net, prior, starts[part], wanted[part], draws) for part in parts]
-        z, sure = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
-        keep = best_of(sure, self.starts)
-        latents = z[keep]
-        if self.selection == "blend":
-            weights = np.exp(sure.reshape(-1, self.starts) - sure[keep, None])
-            weights /= weights.sum(axis=1, keepdims=True)
-            latents = (z.reshape(-1, self.starts, prior.size) * weights[..., None]).sum(axis=1)
-        return Reconstruction(prior.decode(latents), knowledge.classes, np.exp(sure[keep]))
-
-    def _search(
-        self, net: WhiteBox, prior: Prior, starts: torch.Tensor, wanted: torch.Tensor, draws: torch.Generator
-    ) -> tuple[Array, Array]:
-        """Latents (n, k) from `starts`, and the log-probability of each one's class over random moves."""
-        decode = prior.decoder()
-        z = starts.clone().requires_grad_(True)
-        optimiser = torch.optim.Adam([z], self.rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps, self.rate * 0.05)
+        prior = prior_named(knowledge, self.prior, "pca", self.components)
+        net, decode, draws = target.weights(), prior.decoder(), torch_rng(rng)
+        moves = MOVES if self.augment else 0.0
         objective = OBJECTIVES[self.objective]
+        steps = steps_within(self.steps, target.remaining, *self._fixed(knowledge))
+        classes = torch.from_numpy(knowledge.classes)
+        hunt = Hunt(
+            decode,
+            identity=lambda x, wanted: objective(net(x), wanted),
+            penalty=lambda z, x: self.prior_weight * latent_norm(z, x),
+            optimiser=lambda like: Adam(like, self.rate, box(-self.limit, self.limit)),
+            steps=steps,
+            draws=draws,
+            amount=moves,
+            cosine=True,
+        )
+        pool = candidates(prior, public.x, self.screened, self.limit, draws)
+        # The mean record is a start as well: the best-known candidates may all be of one kind.
+        starts = screened(net, decode, pool, classes, max(self.starts - 1, 1))
+        starts = torch.cat([starts, torch.zeros(len(classes), self.starts - starts.shape[1], prior.size)], dim=1)
+        frames = Frames(steps)
+        if self.batched:
+            found = hunt.run(starts, classes, frames, knowledge.spec.size)
+        else:
+            found = self._apart(hunt, starts, classes, steps, knowledge.spec.size)
+        wanted = classes.repeat_interleave(self.starts)
+        sure = sureness(net, decoded(decode, found.flatten(0, 1)), wanted, CHECKS, draws, moves)
+        latents = self._selected(found.numpy(), sure)
+        x = prior.decode(latents)
+        shown, at = frames.arrays(x, np.argsort(knowledge.classes)) if self.batched else (None, None)
+        confidence = np.exp(sure[best_of(sure, self.starts)])
+        return Reconstruction(x, knowledge.classes, confidence, notes=(facts_of(prior),), frames=shown, frame_at=at)
 
-        def shown(latents: torch.Tensor) -> torch.Tensor:
-            x = decode(latents)
-            return jittered(x, draws) if self.augment else x
+    def _apart(self, hunt: Hunt, starts: torch.Tensor, classes: torch.Tensor, steps: int, size: int) -> torch.Tensor:
+        """One row at a time: only to measure what the batch saves."""
+        rows = [
+            hunt.run(starts[c : c + 1, s : s + 1], classes[c : c + 1], Frames(steps), size)
+            for c in range(len(classes))
+            for s in range(self.starts)
+        ]
+        return torch.cat(rows).reshape(starts.shape)
 
-        for _ in range(self.steps):
-            loss = objective(net(shown(z)), wanted).sum() + self.prior_weight * (z**2).sum()
-            optimiser.zero_grad()
-            # Gradients of z alone: the victim's own weights need none.
-            (z.grad,) = torch.autograd.grad(loss, z)
-            optimiser.step()
-            schedule.step()
-            with torch.no_grad():
-                z.clamp_(-self.limit, self.limit)
-        with torch.no_grad():
-            seen = [net(shown(z)).log_softmax(dim=1).gather(1, wanted[:, None])[:, 0] for _ in range(CHECKS)]
-        return z.detach().numpy(), torch.stack(seen).mean(dim=0).numpy()
-
-    def _starts(
-        self, net: WhiteBox, prior: Prior, public: Records, classes: torch.Tensor, draws: torch.Generator
-    ) -> torch.Tensor:
-        """For each class the candidates that the victim takes for it most readily, then the mean record."""
-        known = torch.from_numpy(prior.encode(public.x)).clamp(-self.limit, self.limit)
-        drawn = 0.8 * torch.randn(self.screened, prior.size, generator=draws)
-        pool = torch.cat([known, drawn.clamp(-self.limit, self.limit)])
-        decode = prior.decoder()
-        with torch.no_grad():
-            sure = torch.cat([net(decode(part)).log_softmax(dim=1) for part in pool.split(256)])
-        count = min(max(self.starts - 1, 1), len(pool))
-        chosen = pool[sure[:, classes].topk(count, dim=0).indices.T]
-        blank = torch.zeros(len(classes), self.starts - count, prior.size)
-        return torch.cat([chosen, blank], dim=1).reshape(-1, prior.size)
+    def _selected(self, z: Array, sure: Array) -> Array:
+        """One latent a class, from (c, starts, k)."""
+        keep = best_of(sure, self.starts)
+        if self.selection == "best":
+            return z.reshape(-1, z.shape[-1])[keep]
+        weights = np.exp(sure.reshape(-1, self.starts) - sure[keep, None])
+        weights /= weights.sum(axis=1, keepdims=True)
+        return (z * weights[..., None]).sum(axis=1).astype(np.float32)

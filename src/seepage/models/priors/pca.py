@@ -1,7 +1,8 @@
 """The linear prior: principal components of public records."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +26,13 @@ class PCAPrior:
         spec: what a record looks like.
         mean: (d,) mean public record, in unit scale.
         basis: (k, d) components, each scaled by its standard deviation.
+        learned: what the report says of its training and quality.
     """
 
     spec: InputSpec
     mean: Float[Array, " d"]
     basis: Float[Array, " k d"]
+    learned: Mapping[str, float | str | None] = field(default_factory=dict[str, float | str | None])
 
     @property
     def kind(self) -> str:
@@ -38,7 +41,7 @@ class PCAPrior:
     @property
     def facts(self) -> dict[str, float | str | None]:
         """What a report says of it."""
-        return {"kind": self.kind, "size": float(self.size)}
+        return {"kind": self.kind, "size": float(self.size), **self.learned}
 
     @property
     def size(self) -> int:
@@ -94,6 +97,27 @@ class PCAPrior:
     def decoder(self) -> "PCADecoder":
         """The same map for torch tensors, differentiable."""
         return PCADecoder(self)
+
+    def kept(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """What has to be saved."""
+        return {}, {"mean": torch.from_numpy(self.mean), "basis": torch.from_numpy(self.basis)}
+
+
+def reopened(
+    spec: InputSpec,
+    options: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    learned: Mapping[str, float | str | None],
+) -> PCAPrior:
+    """The prior whose `kept` gave these tensors; it needs no options.
+
+    Raises:
+        KeyError, ValueError: when the tensors are not those of such a prior.
+    """
+    mean, basis = tensors["mean"].numpy(), tensors["basis"].numpy()
+    if mean.shape != (spec.size,) or basis.ndim != 2 or basis.shape[1] != spec.size:
+        raise ValueError(f"components of {spec.size} values were wanted, got {basis.shape}")
+    return PCAPrior(spec, mean, basis, learned)
 
 
 def _principal(centred: Array) -> tuple[Array, Array]:
