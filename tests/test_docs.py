@@ -4,6 +4,7 @@ import inspect
 import re
 import shlex
 import tomllib
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -23,7 +24,7 @@ from seepage.cli.list import KINDS
 from seepage.cli.main import COMMANDS
 from seepage.core.record import AuditRecord, Exposure, Finding, Score
 from seepage.core.registry import ATTACKS, DEFENSES, attack_class, defense_class
-from seepage.core.vocabulary import Leak
+from seepage.core.vocabulary import Access, Leak, closure
 from seepage.data import DATASETS, Reading
 from seepage.models.recipes import RECIPES
 from seepage.targets.wrap import kinds, option_names
@@ -256,6 +257,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "`[recipe]`": audit_config.RecipeTable,
     "`[[attack]]`": audit_config.AttackTable,
     "`[[defense]]`": audit_config.DefenseTable,
+    "`[prior]`": audit_config.PriorTable,
     "`[judge]`": audit_config.JudgeTable,
     "`[verdict]`": audit_config.VerdictTable,
     "`[report]`": audit_config.ReportTable,
@@ -292,6 +294,16 @@ def test_options_of_every_kind_of_victim_are_described(kind: str) -> None:
     assert re.search(rf'^kind = "{kind}"$', (DOCS / "guides/victims.md").read_text("utf-8"), re.MULTILINE)
 
 
+@pytest.mark.parametrize(("kind", "heading"), [("gan_training", "The GAN"), ("diffusion", "The diffusion model")])
+def test_options_of_priors_are_described(kind: str, heading: str) -> None:
+    recipe = import_module(f"seepage.models.priors.{kind}").Recipe
+    described = rows(section("docs/guides/priors.md", heading))
+    assert set(described) == {field.name for field in fields(recipe)}
+    for field in fields(recipe):
+        told = described[field.name][0]
+        assert told != "none" if field.default is None else _value(told) == field.default, field.name
+
+
 def test_recipes_are_described() -> None:
     assert all(f"`{name}`" in section(AUDIT_FILE, "`[recipe]`") for name in RECIPES)
 
@@ -303,13 +315,21 @@ def _command(name: str) -> click.Command:
     return import_module(f"seepage.cli.{name}").command
 
 
+def _with_parts(words: str, command: click.Command) -> list[tuple[str, click.Command]]:
+    """A command, or each of a group's commands, with the words that call it."""
+    if not isinstance(command, click.Group):
+        return [(words, command)]
+    return [found for name, part in command.commands.items() for found in _with_parts(f"{words} {name}", part)]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_and_options_are_described(name: str) -> None:
-    text = section("docs/guides/command-line.md", f"`seepage {name}")
-    for parameter in _command(name).params:
-        if isinstance(parameter, click.Option):
-            for option in (*parameter.opts, *parameter.secondary_opts):
-                assert re.search(rf"`{re.escape(option)}[` ]", text), f"seepage {name} {option}"
+    for words, command in _with_parts(name, _command(name)):
+        text = section("docs/guides/command-line.md", f"`seepage {words}")
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                for option in (*parameter.opts, *parameter.secondary_opts):
+                    assert re.search(rf"`{re.escape(option)}[` ]", text), f"seepage {words} {option}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -334,7 +354,10 @@ def test_commands_shown_can_be_given(where: str, line: str) -> None:
     assert program == "seepage", where
     if words[0] in ("--help", "--version", "COMMAND"):
         return
-    _command(words[0]).make_context(words[0], list(words[1:]))
+    command, given = _command(words[0]), list(words[1:])
+    while isinstance(command, click.Group):
+        command, given = command.commands[given[0]], given[1:]
+    command.make_context(words[0], given)
     for word in words:
         if word.startswith("examples/"):
             assert (ROOT / word).is_file(), where
@@ -354,10 +377,32 @@ def _page(leak: Leak) -> str:
     return f"docs/leaks/{leak}.md"
 
 
+def _page_of(name: str) -> str:
+    """The one page of its leak that has the section on an attack."""
+    found = [
+        page.relative_to(ROOT).as_posix()
+        for page in sorted((DOCS / "leaks").glob(f"{attack_class(name).leak}*.md"))
+        if re.search(rf"^### `{re.escape(name)}`$", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(found) == 1, f"one page with a section on '{name}' was wanted, there are {found}"
+    return found[0]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_overview_of_a_leak_names_its_attacks(name: str) -> None:
+    """With the access each needs: the overview is where a reader chooses, wherever the section stands."""
+    cls = attack_class(name)
+    text = section(_page(cls.leak), "Access")
+    need = "weights" if Access.WEIGHTS in cls.needs else max(cls.needs, key=lambda need: len(closure([need])))
+    assert f"`{name}`" in " ".join(rows(text)[need])
+    page = Path(_page_of(name)).name
+    assert page == f"{cls.leak}.md" or f"({page}" in (ROOT / _page(cls.leak)).read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks_are_described_with_their_parameters(name: str) -> None:
     cls = attack_class(name)
-    text = section(_page(cls.leak), f"`{name}`")
+    text = section(_page_of(name), f"`{name}`")
     described = rows(text)
     assert set(described) == set(cls.model_fields)
     for parameter, info in cls.model_fields.items():
@@ -371,6 +416,8 @@ def _value(told: str) -> Any:
     known = {"none": None, "true": True, "false": False}
     if bare == told and bare in known:
         return known[bare]
+    if bare.startswith("("):
+        return tuple(float(part) for part in bare.strip("()").split(","))
     try:
         return int(bare) if re.fullmatch(r"-?\d+", bare) else float(bare)
     except ValueError:
@@ -380,13 +427,18 @@ def _value(told: str) -> Any:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_sources_of_attacks_stand_on_the_page(name: str) -> None:
     cls = attack_class(name)
-    sources = section(_page(cls.leak), "Sources")
-    for cite in cls.cites:
+    sources = _plain(section(_page_of(name), "Sources"))
+    for cite in map(_plain, cls.cites):
         # "Author, Author 2015, title": the first author and the year.
         author, year = cite.split(",")[0].split(" ")[0], re.search(r"\b(19|20)\d\d\b", cite)
         assert year is not None
         line = next((line for line in sources.split("\n- ") if author in line and year.group() in line), None)
         assert line is not None, f"{name}: {author} {year.group()} is not among the sources"
+
+
+def _plain(text: str) -> str:
+    """Without accents: a citation in the code is ASCII."""
+    return unicodedata.normalize("NFD", text).encode("ascii", "ignore").decode()
 
 
 @pytest.mark.parametrize("name", DEFENSES)
@@ -414,19 +466,47 @@ def test_scores_of_a_leak_are_described(leak: Leak) -> None:
     from seepage.core.scorer import Controls
     from seepage.testing.cases import inversion_case, membership_case
 
+    per: dict[str, int] = {}
     if leak is Leak.INVERSION:
         case = inversion_case(0)
         guess: Any = Reconstruction(case.knowledge.public.x[:6], np.arange(6))
+        per = {"classes": len(case.secret.records.class_names)}
     else:
         case = membership_case(0)
         guess = Scores(np.linspace(0, 1, 120), trace={"threshold": np.array([0.5])})
     scored = import_module(f"seepage.scoring.{leak}").score(guess, case.secret, Controls())
-    described = rows(section(_page(leak), "The scores").split("\n### ")[0])
-    assert set(scored.scores) == set(described)
-    for name, score in scored.scores.items():
-        number, _, per = described[name][0].partition(" / ")
-        chance = float(number) / (len(case.secret.records.class_names) if per == "classes" else 1)
-        assert chance == pytest.approx(score.chance), name
+    _scores_are_described(rows(section(_page(leak), "The scores").split("\n### ")[0]), scored.scores, per)
+
+
+def test_scores_of_single_records_are_described() -> None:
+    """Those of pictures; of tables a likeness by values takes the place of structural similarity."""
+    from seepage.core.guess import Reconstruction
+    from seepage.core.scorer import Controls
+    from seepage.scoring.inversion import score
+    from seepage.testing.cases import record_inversion_case
+
+    case = record_inversion_case(0)
+    truth = case.secret.captured
+    scored = score(Reconstruction(truth.x), case.secret, Controls())
+    text = section("docs/leaks/inversion-records.md", "The scores of single records")
+    per = {"classes": len(case.secret.records.class_names), "records": len(truth)}
+    _scores_are_described(rows(text.split("\n### ")[0]), scored.scores, per)
+    assert "`closeness`" in text
+
+
+def _scores_are_described(
+    described: Mapping[str, list[str]], scores: Mapping[str, Score], per: Mapping[str, int]
+) -> None:
+    """A row each, and its chance: a number, one over the units, or that of the guess dealt to classes at random."""
+    assert set(scores) == set(described)
+    for name, score in scores.items():
+        told = described[name][0]
+        if told == "dealt at random":
+            assert score.reason if score.value is None else 0 <= (score.chance or 0.0) <= 1, name
+            assert score.value is None or "dealt to" in score.method or "at random" in score.method, name
+            continue
+        number, _, unit = told.partition(" / ")
+        assert float(number) / per.get(unit, 1) == pytest.approx(score.chance), name
 
 
 # The record

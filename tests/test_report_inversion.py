@@ -6,12 +6,15 @@ import pytest
 from report_samples import PEOPLE, accuracy, faces, inversion_finding
 from seepage.core.errors import StoreError
 from seepage.core.record import AuditRecord, Finding
-from seepage.core.vocabulary import Access
-from seepage.report.arms import pairs
+from seepage.core.vocabulary import Access, Leak
+from seepage.report.arms import groups, pairs, strongest
 from seepage.report.beside import side_by_side
 from seepage.report.budgets import budget_curves
+from seepage.report.gallery import gallery
 from seepage.report.html import render_html
 from seepage.report.steps import GAP, PER_ROW, sheet, steps
+from seepage.report.story import compared, stories
+from seepage.report.views import metric_tables
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,47 @@ def test_frames_that_do_not_fit_are_said(sample) -> None:
 def test_all_metrics_of_all_attacks_stand_in_one_table(sample) -> None:
     record, _ = sample
     assert 'id="metrics"' in render_html(record, {}, show_records=False)
+
+
+def _of_records(record: AuditRecord, arrays, hits: float) -> AuditRecord:
+    own = inversion_finding(
+        "inv-embedding",
+        "embedding-inversion",
+        "Embedding inversion",
+        hits,
+        Access.EMBEDDINGS,
+        arrays["inv-nes"],
+        case="record inversion",
+    )
+    return record.model_copy(update={"findings": [*record.findings, own]})
+
+
+def test_what_lies_behind_captured_answers_is_told_apart_from_classes(sample) -> None:
+    record, arrays = sample
+    both = _of_records(record, arrays, 20)
+    # Of classes first, however much more the answers give away; and a table and a chart of their own.
+    best = strongest(both.findings)
+    assert best is not None
+    assert best.id == "inv-latent"
+    assert {"Inversion", "Inversion: records behind captured answers"} >= {t.title for t in metric_tables(both)} - {
+        "Membership"
+    }
+    assert [g.findings[-1].id for g in groups(both)].count("inv-embedding") == 1
+    table = side_by_side(both.findings, {**arrays, "inv-embedding": arrays["inv-nes"]})
+    assert table is not None
+    assert "inv-embedding" not in {f.id for f in table.findings}
+    shown = gallery(both.findings[-1], arrays["inv-nes"])
+    assert shown is not None
+    assert "other answer" in {shot.caption for page in shown.pages for card in page for shot in card.shots}
+
+
+def test_the_story_of_records_speaks_of_answers(sample) -> None:
+    record, arrays = sample
+    both = _of_records(record, arrays, 20)
+    alone = both.model_copy(update={"findings": both.findings[-1:]})
+    (story,) = [s for s in stories(alone) if s.leak is Leak.INVERSION]
+    words = " ".join("".join(part.text for part in sentence) for sentence in story.sentences)
+    assert "answers" in words
+    found = compared(story.finding)
+    assert found is not None
+    assert "another record's answer" in [label for label, _, _ in found.rows]

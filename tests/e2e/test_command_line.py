@@ -30,7 +30,7 @@ def _one_message(done, *words: str) -> None:
 def test_help_names_every_command_and_loads_no_torch(seepage) -> None:
     done = seepage("--help")
     assert done.returncode == 0
-    for name in ("audit", "plan", "list", "show", "report", "compare", "runs", "doctor"):
+    for name in ("audit", "plan", "list", "show", "report", "compare", "runs", "prior", "doctor"):
         assert name in done.stdout
     loaded = subprocess.run(
         [

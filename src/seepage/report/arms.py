@@ -59,6 +59,11 @@ def defended(finding: Finding) -> bool:
     return bool(finding.defenses)
 
 
+def of_records(finding: Finding) -> bool:
+    """True when single records behind captured answers were recovered: its null control is another record's answer."""
+    return finding.case == "record inversion"
+
+
 def strongest_control(score: Score) -> Estimate | None:
     """The control the leakage is measured from; chance (without an interval) when there is no other."""
     known = {name: e for name, e in score.controls.items() if e is not None}
@@ -77,15 +82,16 @@ def measured(findings: Iterable[Finding]) -> list[Finding]:
 def strongest(findings: Iterable[Finding]) -> Finding | None:
     """The finding that says most about the model as it is: undefended before defended, then by leakage.
 
-    One whose leakage excludes zero comes before one whose leakage is larger but may be luck.
+    What was recovered of classes comes before what was recovered behind captured answers, and a leakage that
+    excludes zero before one that is larger but may be luck.
     """
 
-    def order(finding: Finding) -> tuple[bool, bool, bool, float]:
+    def order(finding: Finding) -> tuple[bool, bool, bool, bool, float]:
         score = finding.score
         if score is None or score.leakage is None:
             value = 0.0 if score is None or score.value is None else score.value - (score.chance or 0.0)
-            return not defended(finding), False, False, value
-        return not defended(finding), True, score.leakage.low > 0, score.leakage.value
+            return not defended(finding), not of_records(finding), False, False, value
+        return not defended(finding), not of_records(finding), True, score.leakage.low > 0, score.leakage.value
 
     return max(measured(findings), key=order, default=None)
 
@@ -108,7 +114,7 @@ def groups(record: AuditRecord) -> list[Group]:
     fallback = {leak: next((f.headline for f in record.findings if f.leak is leak and f.headline), "") for leak in Leak}
 
     def headline(f: Finding) -> str:
-        return f.headline or fallback[f.leak] or ""
+        return (f.headline or fallback[f.leak] or "") + (" of records" if of_records(f) else "")
 
     first = {}
     for f in record.findings:

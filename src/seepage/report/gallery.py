@@ -7,6 +7,7 @@ import numpy as np
 
 from seepage.core.errors import StoreError
 from seepage.core.record import Exposure, Finding
+from seepage.report.arms import of_records
 from seepage.report.numbers import MISSING, number
 from seepage.report.pictures import data_uri, drawable
 
@@ -32,6 +33,16 @@ _ABOUT = {
     "nearest_public": "the public record nearest to {name}, had without the model",
     "null_reconstruction": "what the same attack recovers from a model that never saw {name}",
     "prior_draw": "a random draw of what is publicly known",
+}
+
+
+# Of single records the control is another record's answer, and the nearest public record is shown, not counted.
+_OF_RECORDS = {"null_reconstruction": ("other answer", "null_judge_confidence")}
+_ABOUT_RECORDS = {
+    "real": "the record of {name} that the captured answer was given to",
+    "reconstruction": "what the attack recovered from the answer to that record of {name}",
+    "nearest_public": "the public record nearest to it, found with the record in hand",
+    "null_reconstruction": "what the same attack makes of the answer to another record",
 }
 
 
@@ -117,8 +128,9 @@ def gallery(
     pictures = drawable(arrays["reconstruction"])
     cards: list[Card] = []
     size = 0
+    records = of_records(finding)
     for i in rows[:most]:
-        card = _card(i, exposure.get(i), arrays, pictures)
+        card = _card(i, exposure.get(i), arrays, pictures, records)
         size += sum(len(shot.src) for shot in card.shots)
         if size > most_bytes and cards:
             break
@@ -133,16 +145,17 @@ def _by_confidence(arrays: Mapping[str, Array], n: int) -> list[int]:
     return [int(i) for i in np.argsort(-np.nan_to_num(arrays["judge_confidence"], nan=-1.0), kind="stable")]
 
 
-def _card(i: int, exposure: Exposure | None, arrays: Mapping[str, Array], pictures: bool) -> Card:
+def _card(i: int, exposure: Exposure | None, arrays: Mapping[str, Array], pictures: bool, records: bool) -> Card:
+    columns, about = (_COLUMNS | _OF_RECORDS, _ABOUT | _ABOUT_RECORDS) if records else (_COLUMNS, _ABOUT)
     name = exposure.id if exposure else _class_name(int(arrays["labels"][i]), arrays)
     shots: list[Shot] = []
-    for kind, (caption, confidence) in _COLUMNS.items():
+    for kind, (caption, confidence) in columns.items():
         if kind in arrays:
             sure = _at(arrays, confidence, i) if confidence else None
             if sure is None and confidence in arrays and kind != "reconstruction":
                 continue
             src = data_uri(arrays[kind][i], _bound(arrays, "low"), _bound(arrays, "high")) if pictures else ""
-            shots.append(Shot(kind, caption, _ABOUT[kind].format(name=name), src, sure))
+            shots.append(Shot(kind, caption, about[kind].format(name=name), src, sure))
     values = () if pictures else _values(i, arrays)
     hit, judged = _judged(i, arrays)
     return Card(exposure.rank if exposure else None, name, tuple(shots), values, hit, judged)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from seepage.core.record import AuditRecord, Finding, Ruling
 from seepage.core.vocabulary import Leak
 from seepage.report.advice import next_steps
-from seepage.report.arms import defended, measured, strongest
+from seepage.report.arms import defended, measured, of_records, strongest
 from seepage.report.numbers import count_of
 from seepage.report.words import (
     LEAK_WORDS,
@@ -120,7 +120,8 @@ def compared(finding: Finding | None) -> Compared | None:
     if score is None or score.value is None or not 0 <= score.value <= 1:
         return None
     rows = [("with the model", score.value, True)]
-    for name, label in (("no_model", "without the model"), ("null_model", "twin without the secret")):
+    other = "another record's answer" if finding is not None and of_records(finding) else "twin without the secret"
+    for name, label in (("no_model", "without the model"), ("null_model", other)):
         control = score.controls.get(name)
         if control is not None and 0 <= control.value <= 1:
             rows.append((label, control.value, False))

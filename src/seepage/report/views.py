@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from seepage.core.record import AuditRecord, Exposure, Finding, Score
 from seepage.core.vocabulary import Leak
-from seepage.report.arms import access_text, applied_text, budget_text, defended, groups, pairs
+from seepage.report.arms import access_text, applied_text, budget_text, defended, groups, of_records, pairs
 from seepage.report.figures import DumbbellRow, ForestRow, Tally, dumbbell, forest, icon_array, meter
 from seepage.report.plots import RocCurve, RocPoint, finite, histogram, roc, trace
 from seepage.report.story import Compared, compared
@@ -111,24 +111,32 @@ class MetricTable:
     """Every score of every finding of one leak: a row a finding, a column a score.
 
     Attributes:
+        title: the leak, and the form of it that was played.
         columns: name and title of each score.
         rows: a finding with its scores in that order, None where it has no such score.
+        reasons: why scores are missing, each once.
     """
 
     leak: Leak
+    title: str
     columns: tuple[tuple[str, str], ...]
     rows: tuple[tuple[Finding, tuple[Score | None, ...]], ...]
+    reasons: tuple[str, ...]
 
 
 def metric_tables(record: AuditRecord) -> list[MetricTable]:
-    """The scores side by side, for each leak whose findings have four scores or more: all of them, not the kindest."""
+    """The scores side by side, for each form of a leak whose findings have three or more: not only the kindest."""
     made: list[MetricTable] = []
     for leak in Leak:
-        found = [f for f in record.findings if f.leak is leak and f.scores]
-        columns = {s.name: s.title for f in found for s in f.scores.values()}
-        if found and len(columns) >= 4:
+        for records in (False, True):
+            found = [f for f in record.findings if f.leak is leak and f.scores and of_records(f) is records]
+            columns = {s.name: s.title for f in found for s in f.scores.values()}
+            if not found or len(columns) < 3:
+                continue
             rows = tuple((f, tuple(f.scores.get(name) for name in columns)) for f in found)
-            made.append(MetricTable(leak, tuple(columns.items()), rows))
+            reasons = {f"{s.title}: {s.reason}": None for f in found for s in f.scores.values() if s.reason}
+            title = f"{LEAK_WORDS[leak]}: records behind captured answers" if records else LEAK_WORDS[leak]
+            made.append(MetricTable(leak, title, tuple(columns.items()), rows, tuple(reasons)))
     return made
 
 

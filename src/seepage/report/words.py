@@ -10,7 +10,7 @@ from typing import Literal
 
 from seepage.core.record import AuditRecord, Estimate, Finding, Ruling, Score
 from seepage.core.vocabulary import Access, Leak
-from seepage.report.arms import applied_text
+from seepage.report.arms import applied_text, of_records
 from seepage.report.numbers import count_of, likely, number, score_text
 
 State = Literal["leak", "unclear", "clear", "untried"]
@@ -150,7 +150,7 @@ def lead(record: AuditRecord, finding: Finding) -> Sentence:
         else:
             guess = f"has the right {noun} among its first {k} guesses"
             sentence = said(f"{who} made {made} for which an independent judge {guess} for ", many, ".")
-        return sentence + _without(score, noun, "is recognised for")
+        return sentence + _without(score, noun, "is recognised for", of_records(finding))
     if finding.leak is Leak.MEMBERSHIP and score.name.startswith("auc"):
         return said(
             "Shown one record that was trained on and one that was not, ",
@@ -167,13 +167,14 @@ def _lower(title: str) -> str:
     return title if title[:2].isupper() else title[:1].lower() + title[1:]
 
 
-def _without(score: Score, noun: str, verb: str) -> Sentence:
+def _without(score: Score, noun: str, verb: str, records: bool = False) -> Sentence:
     control = score.controls.get(score.strongest_control or "")
     if control is not None:
         n = Part(share(control.value, score.n, noun, named=False), strong=True)
         if score.strongest_control == "null_model":
-            return said(f" The same attack on a model that never saw them {verb} ", n, ".")
-        return said(f" Without the model, the best guess {verb} ", n, ".")
+            whom = "with the answers to other records" if records else "on a model that never saw them"
+            return said(f" The same attack {whom} {verb} ", n, ".")
+        return said(f" Without the {'answers' if records else 'model'}, the best guess {verb} ", n, ".")
     if score.chance is not None:
         return said(f" A blind guess would be right for {share(score.chance, score.n, noun, named=False)}.")
     return said(" There was nothing to compare this with.")

@@ -114,6 +114,9 @@ class DiffMI(InversionAttack):
         """As many steps as the budget leaves, and one at the least."""
         return self.steps if budget is None else max(min(self.steps, budget // rows - CHECKS), 1)
 
+    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
+        return () if self.train_steps is not None else ("diffusion",)
+
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
         prior = self._prior(knowledge)
         net = target.weights()

@@ -82,6 +82,9 @@ class PLGMI(InversionAttack):
             return why
         return super().obstacle(knowledge, budget)
 
+    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
+        return ("gan",) if self.warm == "gan" else ()
+
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
         net, draws = target.weights(), torch_rng(rng)
         mirror = taught.mirrors(knowledge)

@@ -8,6 +8,7 @@ from seepage.models.priors.base import Decoder as Decoder
 from seepage.models.priors.base import Prior as Prior
 from seepage.models.priors.overlap import Overlap as Overlap
 from seepage.models.priors.overlap import trained_on_private as trained_on_private
+from seepage.models.priors.own import OwnPrior as OwnPrior
 from seepage.models.priors.own import own_prior as own_prior
 from seepage.models.priors.pca import PCAPrior as PCAPrior
 from seepage.models.priors.shelf import Shelf as Shelf
