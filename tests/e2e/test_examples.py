@@ -58,13 +58,29 @@ def test_faces_come_out_of_the_model(demo: tuple[Path, AuditRecord, float]) -> N
     assert latent.chance == pytest.approx(1 / 20)
     scores = _score(record, "nes")
     assert scores.value is not None
-    assert 0.5 <= scores.value <= latent.value
-    for score in (latent, scores):
+    # Measured on other splits: .85 to 1.00, at times above the search with the weights: both are searches.
+    assert scores.value >= 0.6
+    labels = _score(record, "brep-mi")
+    assert labels.value is not None
+    # Measured on other splits: .60 to .75.
+    assert labels.value >= 0.35
+    for score in (latent, scores, labels):
         twin, without = score.controls["null_model"], score.controls["no_model"]
         assert twin is not None
         assert without is not None
         assert twin.value <= 0.25
         assert set(score.no_model_parts) == {"nearest_public", "prior_draw"}
+
+
+def test_records_come_out_of_captured_embeddings(demo: tuple[Path, AuditRecord, float]) -> None:
+    _, record, _ = demo
+    captured = _score(record, "embedding-inversion")
+    assert captured.value is not None
+    assert captured.value >= 0.7
+    # The same attack with the answers to other records shows other people.
+    other = captured.controls["null_model"]
+    assert other is not None
+    assert other.value <= 0.2
 
 
 def test_the_published_pixel_attack_is_recorded_as_what_it_is(demo: tuple[Path, AuditRecord, float]) -> None:
