@@ -15,7 +15,7 @@ help:
 	@echo "make test            set up, then run the checks and the tests"
 	@echo "make check           lint, types, import layers"
 	@echo "make slow            the tests that take minutes"
-	@echo "make bench NAME=...  one benchmark: faces-2015, many-at-once, start-up"
+	@echo "make bench NAME=...  one benchmark, by its folder under benchmarks/"
 	@echo "make docs            build the documentation site into site/"
 
 $(VENV)/bin/python:
@@ -52,8 +52,8 @@ slow: $(READY_TEST)
 	$(BIN)/python -m pytest -m slow
 
 bench: $(READY)
-	@test -n "$(NAME)" || { echo "which? make bench NAME=faces-2015 | many-at-once | start-up"; exit 2; }
-	@test -d "benchmarks/$(NAME)" || { echo "no benchmark '$(NAME)': $$(ls benchmarks | grep -v README | tr '\n' ' ')"; exit 2; }
+	@test -n "$(NAME)" || { echo "which? make bench NAME=..., one of: $$(ls -d benchmarks/*/ | xargs -n1 basename | tr '\n' ' ')"; exit 2; }
+	@test -d "benchmarks/$(NAME)" || { echo "no benchmark '$(NAME)': $$(ls -d benchmarks/*/ | xargs -n1 basename | tr '\n' ' ')"; exit 2; }
 	@$(BIN)/python "benchmarks/$(NAME)/run.py"
 
 docs: $(READY_DOCS)
