@@ -10,18 +10,22 @@ import torch
 import seepage
 from seepage.audit.config import parse
 from seepage.audit.priors import KNOWS, from_python, from_table, wanted
-from seepage.audit.setting import wanted_by
+from seepage.audit.setting import packages, wanted_by
+from seepage.cases import inversion
 from seepage.cases.world import World
+from seepage.core import code
 from seepage.core.attack import scores_or_top_k
 from seepage.core.errors import ConfigError
+from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.registry import attack_class
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.target import Target
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Modality
 from seepage.data import load_builtin, split_identities
-from seepage.models.priors import OwnPrior, PCAPrior, Shelf, own_prior
+from seepage.defenses.outputs.topk import TopK
+from seepage.models.priors import OwnPrior, PCAPrior, Shelf, own_prior, trained_on_private
 from seepage.models.priors.artefact import card_of, save
 from seepage.testing.victims import TemplateVictim
 
@@ -124,6 +128,83 @@ def test_an_audit_that_grants_the_top_k_opens_it_alone(digits: Any, tmp_path: Pa
         seepage.audit(victim, members=digits.members, top_k=0, out=tmp_path)
 
 
+def test_the_limit_holds_for_what_was_granted_and_not_behind_a_defense_that_gives_more() -> None:
+    rng = stream(2, "top k")
+    victim = TemplateVictim(rng.random((9, 1, 4, 4)))
+    x = rng.random((5, 1, 4, 4)).astype(np.float32)
+    behind = TopK(k=7).wrap(victim, rng)
+    assert ((Target(behind, {Access.TOP_K}).answers(x) > 0).sum(axis=1) == 7).all()
+    assert ((Target(behind, {Access.TOP_K}, most=2).answers(x) > 0).sum(axis=1) == 2).all()
+
+
+def test_a_captured_answer_is_the_same_however_often_it_is_looked_at() -> None:
+    class Noisy(TemplateVictim):
+        asked = 0
+
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            Noisy.asked += 1
+            return np.random.default_rng(Noisy.asked).dirichlet(np.ones(9), size=len(x))
+
+    rng = stream(3, "captured")
+    captured = rng.random((4, 1, 4, 4)).astype(np.float32)
+    target = Target(Noisy(rng.random((9, 1, 4, 4))), {Access.SCORES}, captured=captured)
+    first = target.captured_scores()
+    np.testing.assert_array_equal(first, target.captured_scores())
+    assert Noisy.asked == 1
+    first[:] = 0
+    assert target.captured_scores().any()
+
+
+def test_kept_findings_are_not_used_after_the_code_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "seepage"
+    for folder in ("core", "models"):
+        (package / folder).mkdir(parents=True)
+    (package / "models" / "a.py").write_text("x = 1\n")
+    monkeypatch.setattr(code, "__file__", str(package / "core" / "code.py"))
+    code.code_digest.cache_clear()
+    before = code.code_digest("models")
+    (package / "models" / "a.py").write_text("x = 2\n")
+    code.code_digest.cache_clear()
+    assert code.code_digest("models") != before
+    monkeypatch.undo()
+    code.code_digest.cache_clear()
+    assert len(packages()["code"]) == 64
+
+
+def test_the_twin_is_asked_only_about_classes_it_knows(digits: Any) -> None:
+    """Public records of the same classes of which one is missing: the twin's answer for it would be noise."""
+    public = digits.nonmembers[digits.nonmembers.labels() != 2]
+
+    def trained(records: Records, seed: int) -> TemplateVictim:
+        y = records.labels()
+        return TemplateVictim(
+            np.stack([records.x[y == c].mean(axis=0) if (y == c).any() else records.x[0] for c in range(5)])
+        )
+
+    world = World(
+        open_victim=lambda: trained(digits.members, 0),
+        spec=SPEC,
+        members=digits.members,
+        nonmembers=digits.nonmembers,
+        public=public,
+        recipe=Recipe(trained, digits.members),
+    )
+    case = inversion.build(world)
+    assert case.null_knowledge is not None
+    np.testing.assert_array_equal(case.null_knowledge.classes, [0, 1, 3, 4])  # type: ignore[attr-defined]
+
+
+def test_a_judge_of_held_out_members_never_meets_them_behind_captured_answers(digits: Any) -> None:
+    world = World(
+        open_victim=lambda: TemplateVictim(digits.members.x[:5]),
+        spec=SPEC,
+        members=digits.members,
+        public=digits.public,
+    )
+    assert world.learned_by_judge.sum() == len(digits.members) // 2
+    assert not world.learned_by_judge[inversion.captured_rows(world)].any()
+
+
 # --- priors
 
 
@@ -164,6 +245,15 @@ def test_findings_by_a_guilty_prior_are_confounded_and_give_no_verdict(digits: A
     assert plain.confounded is None
     (check,) = [check for check in record.checks if check.name == KNOWS]
     assert not check.passed
+
+
+def test_an_innocent_prior_of_a_narrow_table_is_not_accused() -> None:
+    rng = stream(4, "narrow")
+    spec = InputSpec((3,), modality=Modality.TABLE)
+    parts = [Records(rng.random((n, 3), dtype=np.float32), modality=Modality.TABLE) for n in (100, 100, 200)]
+    found = trained_on_private(PCAPrior.fit(parts[2].x, spec), parts[0], parts[1])
+    assert found.near == 0
+    assert not found.suspected
 
 
 def test_a_generator_that_does_not_match_says_what_to_do() -> None:

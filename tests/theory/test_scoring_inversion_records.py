@@ -131,8 +131,34 @@ def test_records_of_a_table_are_compared_by_closeness() -> None:
     flat = replace(truth, x=truth.x.reshape(len(truth), -1), modality=Modality.TABLE)
     records = replace(secret.records, x=secret.records.x.reshape(len(secret.records), -1), modality=Modality.TABLE)
     table = replace(secret, records=records, captured=flat, judge=_FeaturelessJudge(6), public=None)
-    half = Reconstruction((flat.x + 0.1 * np.ptp(records.x)).astype(np.float32))
+    half = Reconstruction((flat.x + 0.1 * np.ptp(records.x, axis=0)).astype(np.float32))
     assert score(half, table, Controls()).scores["closeness"].value == pytest.approx(0.9, abs=1e-5)
+    # A column in other units counts no more than the others.
+    scale = np.ones(records.x.shape[1], dtype=np.float32)
+    scale[0] = 1e5
+    wide = replace(table, records=replace(records, x=records.x * scale), captured=replace(flat, x=flat.x * scale))
+    assert score(Reconstruction(half.x * scale), wide, Controls()).scores["closeness"].value == pytest.approx(
+        0.9, abs=1e-4
+    )
+
+
+def test_what_the_class_alone_shows_is_no_leak_of_the_record() -> None:
+    """An attack that gives the mean of the class recognises the class, and identifies no record beyond luck."""
+    secret = _secret()
+    labels = secret.records.labels()
+    rows = np.concatenate([np.nonzero(labels == c)[0][:3] for c in np.unique(labels)])
+    truth = secret.records[rows]
+    table = replace(secret, captured=truth)
+    means = np.stack([truth.x[truth.labels() == c].mean(axis=0) for c in truth.labels()])
+    found = score(Reconstruction(means.astype(np.float32)), table, Controls())
+    control = found.scores["record_identified"].no_model_parts["same_class_answer"]
+    assert control.value == pytest.approx(found.scores["record_identified"].value)
+    assert found.scores["record_identified"].leakage is not None
+    assert found.scores["record_identified"].leakage.low <= 0
+    assert "same_class_answer" not in found.scores["judge_accuracy_1"].no_model_parts
+    exact = score(Reconstruction(truth.x), table, Controls()).scores["record_identified"]
+    assert exact.value == 1
+    assert exact.no_model_parts["same_class_answer"].value < 0.2
 
 
 def test_the_gallery_has_a_row_a_record() -> None:

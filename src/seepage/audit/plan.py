@@ -111,7 +111,7 @@ def make_plan(
     budget: int | None,
     identity: Mapping[str, Any],
     seed: int,
-    most: int = 5,
+    most: int | None = None,
 ) -> Plan:
     """The cells that can be played.
 
@@ -188,7 +188,7 @@ def make_plan(
                     title=describe(attack, want.label),
                     arm=arm,
                     budget=limit,
-                    cost=asked * (1 if world.twin_missing is not None else 2),
+                    cost=asked * (1 if world.twin_missing is not None and attack.form != "record" else 2),
                     opens=attack.opens(granted),
                 )
             )

@@ -42,7 +42,7 @@ class Played:
 class Stage:
     """Plays cells in one world; cases and defended cases are built once and kept."""
 
-    def __init__(self, world: World, seed: int, most: int = 5):
+    def __init__(self, world: World, seed: int, most: int | None = None):
         self._world = world
         self._most = most
         self._seed = seed

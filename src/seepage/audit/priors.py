@@ -9,7 +9,6 @@ from typing import Any
 
 from seepage.audit.config import PriorTable
 from seepage.audit.leaks import LEAKS
-from seepage.audit.training import source_digest
 from seepage.cases.world import World
 from seepage.core.attack import Attack, InversionAttack
 from seepage.core.errors import ConfigError, SeepageError
@@ -17,7 +16,6 @@ from seepage.core.knowledge import InversionKnowledge
 from seepage.core.progress import Progress
 from seepage.core.record import Check, Finding
 from seepage.core.records import Records
-from seepage.core.registry import load
 from seepage.core.seeds import derive, stream
 from seepage.core.spec import InputSpec
 from seepage.models.priors import Card, Prior, Shelf, own_prior, read_card, trained_on_private
@@ -84,8 +82,7 @@ def from_table(table: PriorTable | None, spec: InputSpec, folder: Path, base: Pa
         raise ConfigError("[prior] generator needs size: how many numbers its latent has")
     low, high = table.range
     own = own_prior(table.generator, table.size, spec, (float(low), float(high)), table.resize)
-    told = [table.generator, table.size, [low, high], table.resize, source_digest(load(table.generator))]
-    return Brought(Shelf(folder, own), told)
+    return Brought(Shelf(folder, own), [table.generator, table.size, [low, high], table.resize, _drawn(own)])
 
 
 def from_path(path: Path, spec: InputSpec, folder: Path) -> Brought:
@@ -118,9 +115,12 @@ def from_python(prior: Any, spec: InputSpec, folder: Path) -> Brought:
             f"the prior draws records of shape {prior.spec.shape}, and the victim takes {spec.shape}: bring one of "
             "that shape, or let own_prior resize what it draws (resize=True)"
         )
-    # What a live generator computes cannot be told from its name: its draws tell it.
-    drawn = prior.sample(8, stream(0, "prior", "identity"))
-    return Brought(Shelf(folder, prior), hashlib.sha256(drawn.tobytes()).hexdigest())
+    return Brought(Shelf(folder, prior), _drawn(prior))
+
+
+def _drawn(prior: Prior) -> str:
+    """A digest of a few draws: what a generator computes cannot be told from its name or its source."""
+    return hashlib.sha256(prior.sample(8, stream(0, "prior", "identity")).tobytes()).hexdigest()
 
 
 def wanted(attacks: Iterable[Attack], world: World) -> list[str]:

@@ -16,6 +16,7 @@ from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
 from seepage.audit.priors import Brought, from_table
 from seepage.audit.training import Trainer, source_digest
 from seepage.cases.world import World
+from seepage.core.code import code_digest
 from seepage.core.errors import ConfigError, SeepageError, did_you_mean
 from seepage.core.record import Check
 from seepage.core.records import Records, Splits
@@ -106,8 +107,13 @@ class Setting:
             budget=self.budget,
             identity=self.identity,
             seed=self.seed,
-            most=self.most,
+            most=self.most_seen,
         )
+
+    @property
+    def most_seen(self) -> int | None:
+        """Classes seen in an answer: limited where the top k is what was granted, not where a defense left it."""
+        return self.most if self.access is Access.TOP_K else None
 
     def trains(self, name: str) -> bool:
         """Whether "victim" or "twin" has to be trained, and its weights can then be read by every process."""
@@ -247,8 +253,13 @@ def spec_identity(spec: InputSpec) -> str:
 
 
 def packages() -> dict[str, str]:
-    """The versions whose change may change a result."""
-    return {"seepage": __version__, **{name: version(name) for name in ("numpy", "scikit-learn", "scipy", "torch")}}
+    """The versions and the code whose change may change a result."""
+    code = code_digest("core", "data", "models", "targets", "cases", "attacks", "defenses", "scoring")
+    return {
+        "seepage": __version__,
+        "code": code,
+        **{name: version(name) for name in ("numpy", "scikit-learn", "scipy", "torch")},
+    }
 
 
 def known_spec(declared: InputSpec | None, splits: Splits, spec: InputSpec) -> InputSpec:

@@ -47,7 +47,7 @@ class Desk:
 
     @classmethod
     def open(cls, setting: Setting, plan: Plan, folder: RunFolder) -> "Desk":
-        return cls(setting, plan, folder, Stage(setting.world, setting.seed, setting.most))
+        return cls(setting, plan, folder, Stage(setting.world, setting.seed, setting.most_seen))
 
     def do(self, task: str, moved: Callable[[int], None] | None = None) -> str:
         """Do one task: "victim", "twin", "prior KIND", "checks", "facts" or a cell's id. Gives a state for the log."""

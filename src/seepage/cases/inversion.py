@@ -55,7 +55,7 @@ def build(world: World, form: str = "class") -> Case:
     else:
         null = world.twin
     if null is not None:
-        null_knowledge = replace(known, classes=classes[classes < null.classes])
+        null_knowledge = replace(known, classes=classes[np.isin(classes, _twin_classes(world))])
     return Case(
         leak=Leak.INVERSION,
         name="class inversion",
@@ -80,13 +80,21 @@ def captured_rows(world: World) -> Array:
     labels = world.members.labels()
     rng = stream(world.seed, "inversion", "captured")
     classes = np.unique(labels)
-    drawn = [rng.permutation(np.nonzero(labels == c)[0]) for c in classes]
+    # None that the judge learned from: it would recognise those for having seen them.
+    free = ~world.learned_by_judge
+    drawn = [rng.permutation(np.nonzero((labels == c) & free)[0]) for c in classes]
     each = min(-(-LEAST // len(classes)), *(len(rows) for rows in drawn)) if len(classes) > 1 else LEAST
     rows = [int(of_class[turn]) for turn in range(each) for of_class in drawn if turn < len(of_class)]
     if len(rows) > CAPTURED:
         # Only with more classes than that: one record a class.
         rows = sorted(rng.permutation(rows)[:CAPTURED].tolist())
     return np.array(rows, dtype=np.int64)
+
+
+def _twin_classes(world: World) -> Array:
+    """The classes that the twin has learned: public records may lack one."""
+    records = world.twin_records
+    return np.zeros(0, dtype=np.int64) if records is None else np.unique(records.labels())
 
 
 def _of_records(world: World) -> Case:
@@ -135,7 +143,7 @@ def _baselines(world: World, classes: Array) -> dict[str, Guess]:
     `nearest_public` is generous to the adversary on purpose: it picks, with the secret in hand, the
     public record nearest to the mean member of each class. Nobody without the model could do better
     by choosing among public records at random, so it is a hard control to beat.
-    `prior_draw` is what an adversary with the same prior and no choice at all would show.
+    `prior_draw` is what an adversary with a linear prior of the public records and no choice at all would show.
     """
     public = world.public
     if public is None or len(public) < 2:

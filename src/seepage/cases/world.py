@@ -180,6 +180,14 @@ class World:
         )
 
     @property
+    def learned_by_judge(self) -> Bool[Array, " n"]:
+        """(n,) which members the judge learns from: none, but where there are too few non-members."""
+        few = _lacking(self.nonmembers, self.members, _FEWEST_NONMEMBERS)
+        if self.own_judge is not None or not few or self.judge_missing is not None:
+            return np.zeros(len(self.members), dtype=bool)
+        return self._first_half
+
+    @property
     def _first_half(self) -> Bool[Array, " n"]:
         """(n,) half of the members of each class, the larger one of an odd number. Equal records stay together."""
         rng = stream(self.seed, "judge", "members")

@@ -142,7 +142,8 @@ class Target:
         on_charge: called with the number of queries spent, after every charge (for progress).
         captured: (n, ...) private records whose answers fell into the adversary's hands: it sees what the
             victim said of them (`captured_scores`, `captured_embeddings`), never the records.
-        most: how many classes an adversary sees who is opened the top k of a victim that could give all scores.
+        most: how many classes an adversary sees who is opened the top k and not all scores; None for as many
+            as the victim gives.
 
     Raises:
         AccessDenied: on construction when the victim cannot give `access`; on use when the access
@@ -157,7 +158,7 @@ class Target:
         budget: int | None = None,
         on_charge: Callable[[int], None] | None = None,
         captured: Array | None = None,
-        most: int = 5,
+        most: int | None = None,
     ):
         wanted = frozenset(access)
         offered = closure(victim.offers) & _possible(victim)
@@ -169,8 +170,8 @@ class Target:
             )
         self.access = closure(wanted) & offered
         self.meter = Meter(budget, on_charge)
-        # A victim that gives its top k alone cuts its answers itself.
-        self._most = most if Access.SCORES in offered and Access.SCORES not in self.access else None
+        self._most = most if Access.SCORES not in self.access else None
+        self._kept: dict[str, Array] = {}
         self._ask: dict[str, Callable[..., Any]] = {}
         self.spec: InputSpec | None = None
         self.classes: int | None = None
@@ -279,19 +280,26 @@ class Target:
 
     def captured_scores(self) -> Float[Array, " n c"]:
         """The victim's scores of private records, as captured: they cost the adversary no query."""
-        return self._open(Access.SCORES, "captured scores")()
+        return self._captured(Access.SCORES, "captured scores")
 
     def captured_answers(self) -> Float[Array, " n c"]:
         """The victim's scores of private records as far as they are opened: see `answers`."""
         if Access.SCORES in self.access:
             return self.captured_scores()
-        scores = self._open(Access.TOP_K, "captured scores")()
+        scores = self._captured(Access.TOP_K, "captured scores")
         kept = np.argsort(-scores, axis=1, kind="stable")[:, : self._most]
         return self._cut(lambda: (kept, np.take_along_axis(scores, kept, axis=1)))
 
     def captured_embeddings(self) -> Float[Array, " n d"]:
         """The victim's features of private records, as captured: they cost the adversary no query."""
-        return self._open(Access.EMBEDDINGS, "captured embeddings")()
+        return self._captured(Access.EMBEDDINGS, "captured embeddings")
+
+    def _captured(self, access: Access, what: str) -> Array:
+        """An answer was captured once: asking again would average a defense's noise away."""
+        ask = self._open(access, what)
+        if what not in self._kept:
+            self._kept[what] = ask()
+        return self._kept[what].copy()
 
     def weights(self) -> WhiteBox:
         """The victim's network: differentiable, each record passed through it counted as a query."""

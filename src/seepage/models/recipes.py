@@ -32,12 +32,12 @@ def _tensors(x: Array, y: Array) -> tuple[torch.Tensor, torch.Tensor, int]:
     return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)), torch.from_numpy(y).long(), int(y.max()) + 1
 
 
-def fit_cnn(x: Array, y: Array, seed: int, epochs: float = 60, rate: float = 5e-3) -> nn.Module:
-    """A small convolutional network: about 300 steps for 100 pictures."""
+def fit_cnn(x: Array, y: Array, seed: int, epochs: float = 60, rate: float = 5e-3, least: int = 300) -> nn.Module:
+    """A small convolutional network: about 300 steps for 100 pictures, and never fewer than `least`."""
     with seeded(seed) as rng:
         images, labels, classes = _tensors(x, y)
         net = nets.cnn(tuple(images.shape[1:]), classes)
-        return fit_classifier(net, images, labels, rng, steps=steps_for(len(x), 64, epochs, 300), rate=rate)
+        return fit_classifier(net, images, labels, rng, steps=steps_for(len(x), 64, epochs, least), rate=rate)
 
 
 def fit_softmax(x: Array, y: Array, seed: int, epochs: float = 100, rate: float = 3e-3) -> nn.Module:

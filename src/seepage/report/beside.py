@@ -56,7 +56,7 @@ def side_by_side(findings: Sequence[Finding], arrays: Mapping[str, Mapping[str, 
             continue
         # One attack at several budgets: the one that was allowed most.
         name = f"{f.attack} {sorted(f.params.items(), key=str)}"
-        if name not in kept or (f.budget or 0) > (kept[name].budget or 0):
+        if name not in kept or _allowed(f) > _allowed(kept[name]):
             kept[name] = f
     columns = sorted(kept.values(), key=lambda f: (-len(closure(f.access)), -_value(f)))[:MOST_COLUMNS]
     if len(columns) < 2:
@@ -70,6 +70,11 @@ def side_by_side(findings: Sequence[Finding], arrays: Mapping[str, Mapping[str, 
     order = sorted(labels, key=lambda c: (-recognised(c), c))[:MOST_ROWS]
     rows = tuple(_row(c, columns, tables, arrays) for c in order)
     return Beside(tuple(columns), tuple(access_text(f.access) for f in columns), rows, len(labels))
+
+
+def _allowed(f: Finding) -> float:
+    """Queries it might ask; no limit is the most."""
+    return float("inf") if f.budget is None else f.budget
 
 
 def _value(f: Finding) -> float:

@@ -12,15 +12,13 @@ import numpy as np
 from seepage.core.errors import DataError
 from seepage.core.guess import Guess
 from seepage.core.record import Score
-from seepage.core.records import Records
 from seepage.core.scorer import Controls, Scored
 from seepage.core.secrets import InversionSecret, Judge, Secret
-from seepage.models.independence import learned_from, shared
 from seepage.scoring import controls as against
 from seepage.scoring import inversion_gallery as shown
 from seepage.scoring import inversion_likeness as likeness
 from seepage.scoring import inversion_records
-from seepage.scoring.judged import Judged, judged
+from seepage.scoring.judged import Judged, judged, weaker
 
 Array = np.ndarray
 
@@ -42,7 +40,7 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     - `nearer_private`, `precision`, `recall`, `density`, `coverage`: likeness in the judge's features
       (`inversion_likeness`); without a value where it cannot be computed, with the reason.
 
-    Where some of theseare above every control and others are not, a note says which.
+    Where some of these are above every control and others are not, a note says which.
 
     The attacked classes are those in `guess.labels`. The twin's class i is paired with the private
     class i; classes that a control lacks are left out of that control alone.
@@ -113,7 +111,7 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
         gallery=shown.pictures(value, no_model, null, records) | frames,
         curves=curves,
         facts=_facts(value, no_model, null, judge, len(names)) | distances,
-        notes=(*_weaker(records, judge), *disagreement(scores)),
+        notes=(*weaker(records, judge), *disagreement(scores)),
     )
 
 
@@ -148,18 +146,6 @@ def disagreement(scores: Mapping[str, Score]) -> tuple[str, ...]:
 def _listed(names: list[str]) -> str:
     return (
         f"{'is' if len(names) == 1 else 'are'} " + ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1]
-    )
-
-
-def _weaker(records: Records, judge: Judge) -> tuple[str, ...]:
-    """A note when the judge learned from what the victim learned from."""
-    known = int(shared(records, learned_from(judge)).sum())
-    if not known:
-        return ()
-    return (
-        f"The judge learned from {known} of the {len(records)} members, since there were no non-members of every class:"
-        " weaker evidence than a judge that shares nothing with the victim. Reconstructions are compared with the"
-        " members it did not learn from. Give non-members with classes to have an independent one.",
     )
 
 

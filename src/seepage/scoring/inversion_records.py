@@ -22,7 +22,7 @@ from seepage.core.secrets import GivesFeatures, InversionSecret, Judge
 from seepage.core.vocabulary import Modality
 from seepage.scoring import controls as against
 from seepage.scoring.inversion_likeness import features_of
-from seepage.scoring.judged import Judged, judged
+from seepage.scoring.judged import Judged, judged, weaker
 
 Array = np.ndarray
 
@@ -161,13 +161,15 @@ def score(guess: Guess, secret: InversionSecret, controls: Controls) -> Scored:
     names = secret.records.class_names
     if len(names) < 2:
         raise DataError(f"a judge needs at least two classes to choose from, there are {len(names)}")
-    span = float(np.ptp(secret.records.x)) or 1.0
+    span = _span(secret.records)
     seen = _Seen(truth, judge, len(names), span)
     value = seen.compare(guess, "the attack's guess")
     no_model = {name: seen.compare(other, f"the control '{name}'") for name, other in controls.no_model.items()}
     null = None
     if controls.null_model is not None:
         null = seen.compare(controls.null_model, "the attack given other records' answers")
+    same = _of_same_class(value.judged.x, truth.labels())
+    class_alone = None if same is None else seen.compare(Reconstruction(same), "another record of the class")
     order = np.arange(len(truth))
     likeness = "ssim" if truth.modality is Modality.IMAGE else "closeness"
 
@@ -183,7 +185,9 @@ def score(guess: Guess, secret: InversionSecret, controls: Controls) -> Scored:
             measure(value),
             against.Against(
                 chance=chance,
-                no_model={part: measure(found) for part, found in no_model.items()},
+                # What is had of a record by its class alone: the attack's own picture of another record of the class.
+                no_model={part: measure(found) for part, found in no_model.items()}
+                | ({} if class_alone is None or name == HEADLINE else {"same_class_answer": measure(class_alone)}),
                 null_model=None if null is None else measure(null),
                 missing=dict(controls.missing),
             ),
@@ -204,14 +208,33 @@ def score(guess: Guess, secret: InversionSecret, controls: Controls) -> Scored:
         exposed=_exposed(value, no_model, null, truth, names),
         gallery=_gallery(value, null, truth, secret.public, judge, names),
         facts=_facts(value, no_model, null, seen, names),
-        notes=(NOTE,),
+        notes=(NOTE, *weaker(secret.records, judge)),
     )
+
+
+def _span(records: Records) -> Float[Array, " ..."]:
+    """The range of the values: of all of a picture's, of each column of a table."""
+    if records.modality is Modality.IMAGE:
+        return np.asarray(float(np.ptp(records.x)) or 1.0)
+    wide = np.ptp(records.x, axis=0)
+    return np.where(wide > 0, wide, 1.0)
+
+
+def _of_same_class(x: Float[Array, " n ..."], labels: Int[Array, " n"]) -> Float[Array, " n ..."] | None:
+    """For each record the reconstruction of another one of its class; None where a class has one record alone."""
+    other = np.arange(len(x))
+    for c in np.unique(labels):
+        rows = np.nonzero(labels == c)[0]
+        if len(rows) < 2:
+            return None
+        other[rows] = np.roll(rows, 1)
+    return x[other]
 
 
 class _Seen:
     """The captured records, as every guess is compared with them."""
 
-    def __init__(self, truth: Records, judge: Judge, classes: int, span: float):
+    def __init__(self, truth: Records, judge: Judge, classes: int, span: Float[Array, " ..."]):
         self.truth, self.judge, self.classes, self.span = truth, judge, classes, span
         self.by = "the judge's features" if isinstance(judge, GivesFeatures) else "values"
         self._own = self._described(truth.x)
@@ -247,8 +270,8 @@ class _Seen:
 
     def _alike(self, x: Array) -> Array:
         if self.truth.modality is Modality.IMAGE:
-            return np.clip(ssim(x, self.truth.x, self.span), 0.0, 1.0)
-        apart = np.abs(x - self.truth.x).reshape(len(x), -1).mean(axis=1) / self.span
+            return np.clip(ssim(x, self.truth.x, float(self.span)), 0.0, 1.0)
+        apart = (np.abs(x - self.truth.x) / self.span).reshape(len(x), -1).mean(axis=1)
         return np.clip(1 - apart, 0.0, 1.0).astype(np.float64)
 
 

@@ -7,7 +7,9 @@ from jaxtyping import Float, Int
 
 from seepage.core.errors import DataError
 from seepage.core.guess import Guess, Reconstruction
+from seepage.core.records import Records
 from seepage.core.secrets import Judge
+from seepage.models.independence import learned_from, shared
 
 Array = np.ndarray
 
@@ -137,3 +139,15 @@ def probabilities(judge: Judge, x: Float[Array, " d ..."], classes: int) -> Floa
     if not np.isfinite(scores).all() or scores.min() < 0 or scores.max() > 1 + 1e-4:
         raise DataError("the judge should give probabilities in [0, 1], got others")
     return scores
+
+
+def weaker(records: Records, judge: Judge) -> tuple[str, ...]:
+    """A note when the judge learned from what the victim learned from."""
+    known = int(shared(records, learned_from(judge)).sum())
+    if not known:
+        return ()
+    return (
+        f"The judge learned from {known} of the {len(records)} members, since there were no non-members of every class:"
+        " weaker evidence than a judge that shares nothing with the victim. Reconstructions are compared with the"
+        " members it did not learn from. Give non-members with classes to have an independent one.",
+    )

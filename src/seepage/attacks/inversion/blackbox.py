@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from seepage.attacks.inversion.parts import torch_rng
+from seepage.attacks.inversion.search import PriorName, kind_of
 from seepage.core.attack import InversionAttack, scores_or_top_k
 from seepage.core.defense import OutputDefense
 from seepage.core.guess import Reconstruction
@@ -336,11 +337,12 @@ class ScoreAttack(InversionAttack):
 class ScoreSearch(ScoreAttack):
     """Base of those that search the latents of a prior: one screening for all classes, then `_search`."""
 
-    prior: str = Field(
-        default="pca", description="where the search space comes from: pca, gan, cgan, diffusion, or own"
-    )
+    prior: PriorName = Field(default="pca", description="which prior is searched")
     components: int = Field(default=60, ge=1, description="size of the prior at the most, where it is pca")
     limit: float = Field(default=2.5, gt=0, description="greatest latent, in standard deviations")
+
+    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
+        return (kind_of(knowledge, self.prior, "pca"),)
 
     @abstractmethod
     def _search(self, oracle: Oracle, pool: Pool) -> Found:
@@ -349,8 +351,9 @@ class ScoreSearch(ScoreAttack):
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
         if knowledge.public is None:
             raise ValueError("public records are needed; `obstacle` says so")
-        options = {"components": self.components, "mirror": False} if self.prior == "pca" else {}
-        prior = prior_for(knowledge, self.prior, **options)
+        kind = kind_of(knowledge, self.prior, "pca")
+        options = {"components": self.components, "mirror": False} if kind == "pca" else {}
+        prior = prior_for(knowledge, kind, **options)
         classes = len(knowledge.classes)
         allowed = self.allowed(classes, target.remaining)
         oracle = Oracle(target, knowledge, allowed, prior.decode, self.limit, rng)

@@ -17,6 +17,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 
 from seepage import __version__
+from seepage.core.code import code_digest
 from seepage.core.errors import ConfigError, ModelError, StoreError, did_you_mean
 from seepage.core.records import Records, row_digests
 from seepage.core.seeds import stream
@@ -307,6 +308,7 @@ def fingerprint(kind: str, public: Records, spec: InputSpec, seed: int, options:
         "seed": seed,
         "options": dict(options),
         "version": __version__,
+        "code": code_digest("models"),
     }
     try:
         text = json.dumps(parts, sort_keys=True)
