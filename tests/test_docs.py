@@ -244,10 +244,10 @@ def test_toml_is_what_an_audit_file_takes(snippet: Snippet) -> None:
 
 
 def _built_in_options() -> set[str]:
-    from seepage.audit.setting import _SPLITS
+    from seepage.audit.records import SPLITS
 
     loading = {name for found in DATASETS.values() for name in inspect.signature(found.load).parameters}
-    return {"split"} | loading | {name for names, _ in _SPLITS.values() for name in names}
+    return {"split"} | loading | {name for names, _ in SPLITS.values() for name in names}
 
 
 TABLES: dict[str, type[BaseModel]] = {

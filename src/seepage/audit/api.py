@@ -13,17 +13,9 @@ from pydantic import BaseModel, ValidationError
 from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import from_python
+from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity
 from seepage.audit.run import execute
-from seepage.audit.setting import (
-    Setting,
-    checked,
-    data_facts,
-    from_config,
-    known_spec,
-    packages,
-    spec_identity,
-    wanted_by,
-)
+from seepage.audit.setting import Setting, from_config, wanted_by
 from seepage.audit.training import Trainer
 from seepage.cases.world import World
 from seepage.core.attack import Attack
