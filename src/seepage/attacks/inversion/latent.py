@@ -12,20 +12,18 @@ from seepage.attacks.inversion.search import (
     Frames,
     Hunt,
     PriorName,
+    WeightsSearch,
     candidates,
     decoded,
     facts_of,
-    kind_of,
     latent_norm,
     prior_named,
     screened,
     steps_within,
     sureness,
-    too_few,
 )
-from seepage.core.attack import InversionAttack
 from seepage.core.guess import Reconstruction
-from seepage.core.knowledge import InversionKnowledge, Knowledge
+from seepage.core.knowledge import InversionKnowledge
 from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality
 
@@ -34,7 +32,7 @@ CHECKS = 8
 MOVES = 0.06
 
 
-class LatentGradient(InversionAttack):
+class LatentGradient(WeightsSearch):
     """Adam on latents of a prior, by default of principal components, for all classes and starts in one batch.
 
     The form is that of GMI (a prior from public records, an identity loss, restarts), with the parts
@@ -48,6 +46,7 @@ class LatentGradient(InversionAttack):
     name: ClassVar[str] = "latent"
     title: ClassVar[str] = "Latent gradient search, principal-component prior"
     needs: ClassVar[frozenset[Access]] = frozenset({Access.WEIGHTS})
+    published: ClassVar[PriorName] = "pca"
     cites: ClassVar[tuple[str, ...]] = (
         "Zhang, Jia, Pei, Wang, Li, Song 2020, The Secret Revealer: Generative Model-Inversion Attacks "
         "Against Deep Neural Networks, CVPR (prior, restarts)",
@@ -81,26 +80,11 @@ class LatentGradient(InversionAttack):
         public = 0 if knowledge.public is None else len(knowledge.public)
         return rows * CHECKS + public + self.screened, rows
 
-    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
-        fixed, each = self._fixed(knowledge)
-        return fixed + each * steps_within(self.steps, budget, fixed, each)
-
-    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        if budget is not None and isinstance(knowledge, InversionKnowledge):
-            fixed, each = self._fixed(knowledge)
-            refused = too_few(steps_within(self.steps, budget, fixed, each), self.steps, fixed, each, budget)
-            if refused:
-                return refused
-        return super().obstacle(knowledge, budget)
-
-    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
-        return (kind_of(knowledge, self.prior, "pca"),)
-
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
         public = knowledge.public
         if public is None:
             raise ValueError("public records are needed; `obstacle` says so")
-        prior = prior_named(knowledge, self.prior, "pca", self.components)
+        prior = prior_named(knowledge, self.prior, self.published, self.components)
         net, decode, draws = target.weights(), prior.decoder(), torch_rng(rng)
         moves = MOVES if self.augment else 0.0
         objective = OBJECTIVES[self.objective]

@@ -16,10 +16,10 @@ from seepage.attacks.inversion.search import (
     Frames,
     Hunt,
     PriorName,
+    WeightsSearch,
     candidates,
     decoded,
     facts_of,
-    kind_of,
     latent_norm,
     prior_named,
     realism,
@@ -27,14 +27,12 @@ from seepage.attacks.inversion.search import (
     steps_within,
     sureness,
     surest,
-    too_few,
     unit_scale,
 )
 from seepage.attacks.inversion.students import agreement, answered, distilled, lesson
-from seepage.core.attack import InversionAttack
 from seepage.core.errors import AccessDenied, ModelError
 from seepage.core.guess import Reconstruction
-from seepage.core.knowledge import InversionKnowledge, Knowledge
+from seepage.core.knowledge import InversionKnowledge
 from seepage.core.target import Target, WhiteBox
 from seepage.core.vocabulary import Access, Modality
 
@@ -81,7 +79,7 @@ class FeaturePull:
         return logit(logits, wanted), self._weight * apart
 
 
-class LOMMA(InversionAttack):
+class LOMMA(WeightsSearch):
     """The logit loss with a feature regulariser, over the victim and copies distilled from its answers.
 
     Copies are small networks of other sizes, taught on the victim's logits for public records and draws of
@@ -94,6 +92,7 @@ class LOMMA(InversionAttack):
     name: ClassVar[str] = "lomma"
     title: ClassVar[str] = "LOMMA, logit loss and distilled copies"
     needs: ClassVar[frozenset[Access]] = frozenset({Access.WEIGHTS})
+    published: ClassVar[PriorName] = "gan"
     cites: ClassVar[tuple[str, ...]] = (
         "Nguyen, Chandrasegaran, Abdollahzadeh, Cheung 2023, Re-thinking Model Inversion Attacks Against Deep Neural "
         "Networks, CVPR",
@@ -129,25 +128,10 @@ class LOMMA(InversionAttack):
         chosen = rows if self.search == "gmi" else rows * CHECKS + public + self.screened
         return public + taught + chosen, rows
 
-    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
-        fixed, each = self._fixed(knowledge)
-        return fixed + each * steps_within(self.steps, budget, fixed, each)
-
-    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        if budget is not None and isinstance(knowledge, InversionKnowledge):
-            fixed, each = self._fixed(knowledge)
-            refused = too_few(steps_within(self.steps, budget, fixed, each), self.steps, fixed, each, budget)
-            if refused:
-                return refused
-        return super().obstacle(knowledge, budget)
-
-    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
-        return (kind_of(knowledge, self.prior, "gan"),)
-
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
         if knowledge.public is None:
             raise ValueError("public records are needed; `obstacle` says so")
-        prior = prior_named(knowledge, self.prior, "gan", self.components)
+        prior = prior_named(knowledge, self.prior, self.published, self.components)
         net, decode, draws = target.weights(), prior.decoder(), torch_rng(rng)
         public = torch.from_numpy(np.asarray(knowledge.public.x, dtype=np.float32))
         classes = torch.from_numpy(knowledge.classes)

@@ -13,22 +13,20 @@ from seepage.attacks.inversion.search import (
     Frames,
     Hunt,
     PriorName,
+    WeightsSearch,
     candidates,
     decoded,
     facts_of,
-    kind_of,
     prior_named,
     screened,
     steps_within,
     sureness,
     surest,
-    too_few,
     views_of,
 )
 from seepage.attacks.inversion.struppek2022 import sloped
-from seepage.core.attack import InversionAttack
 from seepage.core.guess import Reconstruction
-from seepage.core.knowledge import InversionKnowledge, Knowledge
+from seepage.core.knowledge import InversionKnowledge
 from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality
 
@@ -59,7 +57,7 @@ def around(centre: torch.Tensor, radius: float) -> Within:
     return within
 
 
-class IntermediateFeatures(InversionAttack):
+class IntermediateFeatures(WeightsSearch):
     """Plug & Play, then a search of the features between the generator's stages, within L1 balls.
 
     After the latents, the features that leave the first stage are searched, then those that leave the
@@ -72,6 +70,7 @@ class IntermediateFeatures(InversionAttack):
     name: ClassVar[str] = "if-gmi"
     title: ClassVar[str] = "IF-GMI, intermediate features of the generator"
     needs: ClassVar[frozenset[Access]] = frozenset({Access.WEIGHTS})
+    published: ClassVar[PriorName] = "gan"
     cites: ClassVar[tuple[str, ...]] = (
         "Qiu, Fang, Yu, Chen, Qiu, Xia 2024, A Closer Look at GAN Priors: Exploiting Intermediate Features for "
         "Enhanced Model Inversion Attacks, ECCV",
@@ -106,23 +105,8 @@ class IntermediateFeatures(InversionAttack):
         stages = rows * (self.stages * self.stage_steps + (self.stages + 1) * self.checks)
         return self.screened * views_of(knowledge, self.views) + stages, rows
 
-    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
-        fixed, each = self._fixed(knowledge)
-        return fixed + each * steps_within(self.steps, budget, fixed, each)
-
-    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        if budget is not None and isinstance(knowledge, InversionKnowledge):
-            fixed, each = self._fixed(knowledge)
-            refused = too_few(steps_within(self.steps, budget, fixed, each), self.steps, fixed, each, budget)
-            if refused:
-                return refused
-        return super().obstacle(knowledge, budget)
-
-    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
-        return (kind_of(knowledge, self.prior, "gan"),)
-
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
-        prior = prior_named(knowledge, self.prior, "gan", self.components)
+        prior = prior_named(knowledge, self.prior, self.published, self.components)
         net, decode, draws = target.weights(), prior.decoder(), torch_rng(rng)
         name, note = sloped(self.objective, target.classes or 2)
         objective = OBJECTIVES[name]

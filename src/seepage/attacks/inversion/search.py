@@ -4,9 +4,10 @@ A batch holds `starts` rows a class, class by class. Large batches are searched 
 that memory stays bounded however many classes there are; no row depends on another.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from jaxtyping import Float, Int
 
 from seepage.attacks.inversion.optimisers import Optimiser
 from seepage.attacks.inversion.parts import Array, jittered, views
-from seepage.core.knowledge import InversionKnowledge
+from seepage.core.attack import InversionAttack
+from seepage.core.knowledge import InversionKnowledge, Knowledge
 from seepage.core.target import WhiteBox
 from seepage.core.vocabulary import Modality
 from seepage.models.priors import Decoder, Prior, Shelf, prior_for
@@ -71,6 +73,40 @@ def too_few(steps: int, wanted: int, fixed: int, each: int, budget: int | None) 
     if steps >= least:
         return None
     return f"it needs {fixed + least * each} gradient queries at the least, and the budget is {budget}"
+
+
+class WeightsSearch(InversionAttack):
+    """Base of the searches in a prior with the weights: what they ask is something fixed and so much a step.
+
+    Class variables:
+        published: the kind of prior that the attack's paper uses: what "auto" stands for.
+    """
+
+    published: ClassVar[PriorName]
+
+    if TYPE_CHECKING:
+        # Fields of each attack, in its own order: the seed of a run is named by them.
+        prior: PriorName
+        steps: int
+
+    @abstractmethod
+    def _fixed(self, knowledge: InversionKnowledge) -> tuple[int, int]:
+        """Queries beside the steps, and those of one step."""
+
+    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
+        fixed, each = self._fixed(knowledge)
+        return fixed + each * steps_within(self.steps, budget, fixed, each)
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        if budget is not None and isinstance(knowledge, InversionKnowledge):
+            fixed, each = self._fixed(knowledge)
+            refused = too_few(steps_within(self.steps, budget, fixed, each), self.steps, fixed, each, budget)
+            if refused:
+                return refused
+        return super().obstacle(knowledge, budget)
+
+    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
+        return (kind_of(knowledge, self.prior, self.published),)
 
 
 def candidates(

@@ -12,20 +12,18 @@ from seepage.attacks.inversion.search import (
     Frames,
     Hunt,
     PriorName,
+    WeightsSearch,
     candidates,
     decoded,
     facts_of,
-    kind_of,
     latent_norm,
     prior_named,
     screened,
     steps_within,
     sureness,
     surest,
-    too_few,
     views_of,
 )
-from seepage.core.attack import InversionAttack
 from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import InversionKnowledge, Knowledge
 from seepage.core.target import Target
@@ -45,7 +43,7 @@ def sloped(objective: ObjectiveName, classes: int) -> tuple[ObjectiveName, str]:
     return objective, f"objective: {objective}"
 
 
-class PlugAndPlay(InversionAttack):
+class PlugAndPlay(WeightsSearch):
     """Adam on a target-independent generator's latents under the Poincare loss, with selection at both ends.
 
     Many draws of the prior are shown to the victim under flips and crops; the surest few of each class are
@@ -57,6 +55,7 @@ class PlugAndPlay(InversionAttack):
     name: ClassVar[str] = "plug-and-play"
     title: ClassVar[str] = "Plug & Play, Poincare loss and robust selection"
     needs: ClassVar[frozenset[Access]] = frozenset({Access.WEIGHTS})
+    published: ClassVar[PriorName] = "gan"
     cites: ClassVar[tuple[str, ...]] = (
         "Struppek, Hintersdorf, De Almeida Correia, Adler, Kersting 2022, Plug & Play Attacks: Towards Robust and "
         "Flexible Model Inversion Attacks, ICML",
@@ -86,25 +85,13 @@ class PlugAndPlay(InversionAttack):
         rows = len(knowledge.classes) * self.candidates
         return self.screened * views_of(knowledge, self.views) + rows * self.checks, rows
 
-    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
-        fixed, each = self._fixed(knowledge)
-        return fixed + each * steps_within(self.steps, budget, fixed, each)
-
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         if self.draws > self.candidates:
             return f"it returns {self.draws} reconstructions a class out of {self.candidates} candidates"
-        if budget is not None and isinstance(knowledge, InversionKnowledge):
-            fixed, each = self._fixed(knowledge)
-            refused = too_few(steps_within(self.steps, budget, fixed, each), self.steps, fixed, each, budget)
-            if refused:
-                return refused
         return super().obstacle(knowledge, budget)
 
-    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
-        return (kind_of(knowledge, self.prior, "gan"),)
-
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
-        prior = prior_named(knowledge, self.prior, "gan", self.components)
+        prior = prior_named(knowledge, self.prior, self.published, self.components)
         net, decode, draws = target.weights(), prior.decoder(), torch_rng(rng)
         name, note = sloped(self.objective, target.classes or 2)
         objective = OBJECTIVES[name]

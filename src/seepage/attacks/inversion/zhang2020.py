@@ -12,26 +12,24 @@ from seepage.attacks.inversion.search import (
     Frames,
     Hunt,
     PriorName,
+    WeightsSearch,
     decoded,
     facts_of,
-    kind_of,
     prior_named,
     realism,
     steps_within,
     sureness,
     surest,
-    too_few,
 )
-from seepage.core.attack import InversionAttack
 from seepage.core.guess import Reconstruction
-from seepage.core.knowledge import InversionKnowledge, Knowledge
+from seepage.core.knowledge import InversionKnowledge
 from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality
 
 Array = np.ndarray
 
 
-class GMI(InversionAttack):
+class GMI(WeightsSearch):
     """Nesterov descent on latents of a GAN learned from public records: realism plus identity.
 
     For every class, from several random latents: minimise -critic(G(z)) + identity_weight * CE(f(G(z)), c),
@@ -43,6 +41,7 @@ class GMI(InversionAttack):
     name: ClassVar[str] = "gmi"
     title: ClassVar[str] = "GMI, generative model inversion"
     needs: ClassVar[frozenset[Access]] = frozenset({Access.WEIGHTS})
+    published: ClassVar[PriorName] = "gan"
     cites: ClassVar[tuple[str, ...]] = (
         "Zhang, Jia, Pei, Wang, Li, Song 2020, The Secret Revealer: Generative Model-Inversion Attacks "
         "Against Deep Neural Networks, CVPR",
@@ -66,23 +65,8 @@ class GMI(InversionAttack):
         rows = len(knowledge.classes) * self.restarts
         return rows, rows
 
-    def cost(self, knowledge: InversionKnowledge, budget: int | None) -> int:
-        fixed, each = self._fixed(knowledge)
-        return fixed + each * steps_within(self.steps, budget, fixed, each)
-
-    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        if budget is not None and isinstance(knowledge, InversionKnowledge):
-            fixed, each = self._fixed(knowledge)
-            refused = too_few(steps_within(self.steps, budget, fixed, each), self.steps, fixed, each, budget)
-            if refused:
-                return refused
-        return super().obstacle(knowledge, budget)
-
-    def priors(self, knowledge: InversionKnowledge) -> tuple[str, ...]:
-        return (kind_of(knowledge, self.prior, "gan"),)
-
     def run(self, target: Target, knowledge: InversionKnowledge, rng: np.random.Generator) -> Reconstruction:
-        prior = prior_named(knowledge, self.prior, "gan", self.components)
+        prior = prior_named(knowledge, self.prior, self.published, self.components)
         net, decode, draws = target.weights(), prior.decoder(), torch_rng(rng)
         objective = OBJECTIVES[self.objective]
         against, has_critic = realism(prior, decode)
