@@ -34,7 +34,7 @@ def _world(nonmembers: Records | None, members: Records | None = None, own=None)
     members = _people(1, 6) if members is None else members
     spec = InputSpec(members.x.shape[1:])
     victim = TemplateVictim(np.stack([members.of_class(c).x.mean(axis=0) for c in range(len(members.class_names))]))
-    return World(lambda: victim, spec, members, nonmembers, own_judge=own, seed=3)
+    return World(open_victim=lambda: victim, spec=spec, members=members, nonmembers=nonmembers, own_judge=own, seed=3)
 
 
 # --- independence

@@ -214,7 +214,7 @@ def audit(
         tolerance=tolerance,
         out=Path(out),
         processes=1,
-        world=world,
+        scene=world,
         offers=lambda: victim.offers,
         identity={
             "packages": packages(),

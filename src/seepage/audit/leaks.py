@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from seepage.cases import inversion as inversion_case
 from seepage.cases import membership as membership_case
+from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.case import Case
 from seepage.core.knowledge import Knowledge
@@ -16,20 +18,48 @@ from seepage.scoring import membership as membership_score
 
 @dataclass(frozen=True)
 class Row:
-    """One leak: why it cannot be audited in a world, what its adversary knows, its case, its scorer.
+    """One leak in one kind of scene: why it cannot be audited, what its adversary knows, its case, its scorer.
 
     Knowledge and case are those of a form of the leak, as the attack names it (`Attack.form`).
     """
 
-    obstacle: Callable[[World], str | None]
-    knowledge: Callable[[World, str], Knowledge]
-    build: Callable[[World, str], Case]
+    scene: type[Scene]
+    obstacle: Callable[[Any], str | None]
+    knowledge: Callable[[Any, str], Knowledge]
+    build: Callable[[Any, str], Case]
     score: Scorer
 
 
-LEAKS: dict[Leak, Row] = {
-    Leak.INVERSION: Row(inversion_case.obstacle, inversion_case.knowledge, inversion_case.build, inversion_score.score),
-    Leak.MEMBERSHIP: Row(
-        membership_case.obstacle, membership_case.knowledge, membership_case.build, membership_score.score
+LEAKS: dict[Leak, tuple[Row, ...]] = {
+    Leak.INVERSION: (
+        Row(World, inversion_case.obstacle, inversion_case.knowledge, inversion_case.build, inversion_score.score),
+    ),
+    Leak.MEMBERSHIP: (
+        Row(World, membership_case.obstacle, membership_case.knowledge, membership_case.build, membership_score.score),
     ),
 }
+
+
+def row(leak: Leak, scene: Scene) -> Row | None:
+    """How a leak is audited in such a scene; None where it is not."""
+    return next((found for found in LEAKS.get(leak, ()) if isinstance(scene, found.scene)), None)
+
+
+def obstacle(leak: Leak, scene: Scene) -> str | None:
+    """Why a leak cannot be audited in this scene, or None when it can."""
+    found = row(leak, scene)
+    if found is None:
+        return f"the leak '{leak}' is not audited on such a victim"
+    return found.obstacle(scene)
+
+
+def knowledge(leak: Leak, scene: Scene, form: str) -> Knowledge:
+    """What the adversary holds before the first query. Ask `obstacle` first.
+
+    Raises:
+        ValueError: where the leak is not audited.
+    """
+    found = row(leak, scene)
+    if found is None:
+        raise ValueError(f"the leak '{leak}' is not audited on such a victim")
+    return found.knowledge(scene, form)

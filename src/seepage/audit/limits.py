@@ -40,10 +40,10 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
                 f"The {leak} findings lack a control ({', '.join(found.uncontrolled)}): "
                 "part of what was recovered may be had without the model."
             )
-    world = setting.world
-    classes = len(world.members.class_names)
+    members = setting.scene.members
+    classes = len(members.class_names)
     said.append(
-        f"Intervals are over the {classes} classes and {len(world.members)} members given, for one trained victim: "
+        f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
         "another training run of the same recipe may leak more or less."
     )
     if any(not cell.arm.aware for cell in plan.cells):

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seepage.audit.leaks import LEAKS
+from seepage.audit.leaks import LEAKS, knowledge, obstacle
 from seepage.audit.training import source_digest
-from seepage.cases.world import World
+from seepage.cases.scene import Scene
 from seepage.core.attack import Attack
 from seepage.core.defense import Defense, OutputDefense
 from seepage.core.errors import ConfigError
@@ -102,7 +102,7 @@ def describe(attack: Attack, label: str) -> str:
 
 
 def make_plan(
-    world: World,
+    scene: Scene,
     wanted: Sequence[Wanted],
     arms: Sequence[Arm],
     *,
@@ -119,7 +119,7 @@ def make_plan(
     or that a defense stands in the way of, is left out with the reason.
 
     Args:
-        world: the records and what is known of the victim.
+        scene: the records and what is known of the victim.
         wanted: the attacks asked for.
         arms: the bare victim first, then one arm a defense.
         access: what the adversary is granted.
@@ -139,14 +139,14 @@ def make_plan(
     cells: list[Cell] = []
     left_out: list[LeftOut] = []
     ids: dict[str, int] = {}
-    obstacles = {leak: rules.obstacle(world) for leak, rules in LEAKS.items()}
+    obstacles = {leak: obstacle(leak, scene) for leak in LEAKS}
     for arm in arms:
         granted = closure([access]) & closure(offers)
         if isinstance(arm.defense, OutputDefense):
             granted &= closure(arm.defense.leaves)
         for want in wanted:
             attack, limit = want.attack, want.budget or budget
-            reason = _obstacle(attack, granted, world, obstacles, limit) or want.skipped
+            reason = _obstacle(attack, granted, scene, obstacles, limit) or want.skipped
             if reason is not None:
                 if not want.auto and arm.defense is None:
                     raise ConfigError(f"the attack '{attack.name}' cannot run here: {reason}")
@@ -178,7 +178,7 @@ def make_plan(
                 "seed": seed,
                 **identity,
             }
-            asked = attack.cost(LEAKS[attack.leak].knowledge(world, attack.form), limit)
+            asked = attack.cost(knowledge(attack.leak, scene, attack.form), limit)
             asked = asked if limit is None else min(asked, limit)
             cells.append(
                 Cell(
@@ -188,7 +188,7 @@ def make_plan(
                     title=describe(attack, want.label),
                     arm=arm,
                     budget=limit,
-                    cost=asked * (1 if world.twin_missing is not None and attack.form != "record" else 2),
+                    cost=asked * (1 if scene.twin_missing is not None and attack.form != "record" else 2),
                     opens=attack.opens(granted),
                 )
             )
@@ -201,7 +201,7 @@ def make_plan(
 def _obstacle(
     attack: Attack,
     granted: frozenset[Access],
-    world: World,
+    scene: Scene,
     obstacles: Mapping[Leak, str | None],
     budget: int | None,
 ) -> str | None:
@@ -210,8 +210,8 @@ def _obstacle(
     if not allows(granted, attack.opens(granted)):
         needs, has = ", ".join(sorted(attack.needs)), ", ".join(sorted(granted)) or "nothing"
         return f"it needs {needs}; the adversary has {has}"
-    if world.spec.modality not in attack.modalities:
-        return f"it works on {', '.join(sorted(attack.modalities))}, not on {world.spec.modality}"
+    if scene.modality not in attack.modalities:
+        return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
     if obstacles[attack.leak] is not None:
         return obstacles[attack.leak]
-    return attack.obstacle(LEAKS[attack.leak].knowledge(world, attack.form), budget)
+    return attack.obstacle(knowledge(attack.leak, scene, attack.form), budget)

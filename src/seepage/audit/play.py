@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from seepage.audit.leaks import LEAKS
+from seepage.audit.leaks import Row, row
 from seepage.audit.plan import Arm, Cell
-from seepage.cases.world import World
+from seepage.cases.scene import Scene
 from seepage.core.attack import Attack
 from seepage.core.case import Case
 from seepage.core.errors import DataError, SeepageError
@@ -40,10 +40,10 @@ class Played:
 
 
 class Stage:
-    """Plays cells in one world; cases and defended cases are built once and kept."""
+    """Plays cells in one scene; cases and defended cases are built once and kept."""
 
-    def __init__(self, world: World, seed: int, most: int | None = None):
-        self._world = world
+    def __init__(self, scene: Scene, seed: int, most: int | None = None):
+        self._scene = scene
         self._most = most
         self._seed = seed
         self._cases: dict[tuple[Leak, str, str], Case] = {}
@@ -52,13 +52,19 @@ class Stage:
         """The case of a form of a leak on an arm."""
         bare = (leak, form, "")
         if bare not in self._cases:
-            self._cases[bare] = LEAKS[leak].build(self._world, form)
+            self._cases[bare] = self._row(leak).build(self._scene, form)
         if arm.defense is None:
             return self._cases[bare]
         place = (leak, form, canonical([a.model_dump() for a in arm.applied]) + str(arm.aware))
         if place not in self._cases:
             self._cases[place] = self._cases[bare].defended(arm.defense, arm.aware)
         return self._cases[place]
+
+    def _row(self, leak: Leak) -> Row:
+        found = row(leak, self._scene)
+        if found is None:
+            raise ValueError(f"the leak '{leak}' is not audited on such a victim")
+        return found
 
     def play(self, cell: Cell, moved: Callable[[int], None] | None = None) -> Played:
         """Play one cell. Whatever goes wrong in the attack becomes a failed finding."""
@@ -69,7 +75,7 @@ class Stage:
         case = self.case(attack.leak, attack.form, cell.arm)
         try:
             scored, guess = self._attack(case, cell, asked, moved)
-            arrays, artifacts = _arrays(cell.id, scored, guess, self._world.spec)
+            arrays, artifacts = _arrays(cell.id, scored, guess, self._scene.spec)
             finding = _finding(
                 cell,
                 self._seed,
@@ -128,7 +134,7 @@ class Stage:
             except Exception as error:  # noqa: BLE001 - without its control the finding still stands, uncontrolled
                 missing["null_model"] = f"a twin that the attack can be run on (it failed: {error})"
         controls = Controls(no_model=case.baselines, null_model=null_guess, missing=missing)
-        return LEAKS[attack.leak].score(guess, case.secret, controls), guess
+        return self._row(attack.leak).score(guess, case.secret, controls), guess
 
 
 @dataclass
@@ -191,12 +197,13 @@ def _finding(cell: Cell, seed: int, asked: _Asked, seconds: float, **told: Any) 
     return Finding.model_validate({**known, **told})
 
 
-def _arrays(name: str, scored: Scored, guess: Guess, spec: InputSpec) -> tuple[Arrays, list[Artifact]]:
+def _arrays(name: str, scored: Scored, guess: Guess, spec: InputSpec | None) -> tuple[Arrays, list[Artifact]]:
     arrays: Arrays = {}
     artifacts: list[Artifact] = []
     if scored.gallery:
         # With the range of the values, without which pictures cannot be drawn.
-        arrays[name] = {**scored.gallery, "low": spec.bounds.low, "high": spec.bounds.high}
+        bounds = {} if spec is None else {"low": spec.bounds.low, "high": spec.bounds.high}
+        arrays[name] = {**scored.gallery, **bounds}
         artifacts.append(Artifact(kind="gallery", path=f"arrays/{name}.npz", private=True, keys=sorted(arrays[name])))
     curves: Mapping[str, np.ndarray] = {
         **scored.curves,

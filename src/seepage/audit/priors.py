@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from seepage.audit.config import PriorTable
-from seepage.audit.leaks import LEAKS
+from seepage.audit.leaks import knowledge
+from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.attack import Attack, InversionAttack
 from seepage.core.errors import ConfigError, SeepageError
@@ -123,22 +124,24 @@ def _drawn(prior: Prior) -> str:
     return hashlib.sha256(prior.sample(8, stream(0, "prior", "identity")).tobytes()).hexdigest()
 
 
-def wanted(attacks: Iterable[Attack], world: World) -> list[str]:
+def wanted(attacks: Iterable[Attack], scene: Scene) -> list[str]:
     """The kinds of prior that attacks will ask for and that take long to train, each once."""
     found: list[str] = []
     for attack in attacks:
-        known = LEAKS[attack.leak].knowledge(world, attack.form)
+        known = knowledge(attack.leak, scene, attack.form)
         if isinstance(attack, InversionAttack) and isinstance(known, InversionKnowledge):
             found += [kind for kind in attack.priors(known) if kind not in ("pca", "own") and kind not in found]
     return found
 
 
-def train_prior(world: World, kind: str, moved: Callable[[int], None] | None) -> None:
+def train_prior(scene: Scene, kind: str, moved: Callable[[int], None] | None) -> None:
     """Train a prior before the attacks that ask for it, or find it where it is kept.
 
     A training that fails is not the audit's end: every attack that needs the prior fails with the reason.
     """
-    shelf, public = world.priors, world.public
+    if not isinstance(scene, World):
+        return
+    shelf, public = scene.priors, scene.public
     if not isinstance(shelf, Shelf) or public is None:
         return
 
@@ -147,7 +150,7 @@ def train_prior(world: World, kind: str, moved: Callable[[int], None] | None) ->
             moved(round(progress.done * TRAINING))
 
     try:
-        replace(shelf, listener=listen).get(kind, public, world.adversary_spec or world.spec)
+        replace(shelf, listener=listen).get(kind, public, scene.adversary_spec or scene.spec)
     except SeepageError as error:
         log.warning("the prior '%s' cannot be trained: %s", kind, error)
 

@@ -11,12 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from threadpoolctl import threadpool_limits
 
 from seepage import __version__
+from seepage.audit.facts import FITS
 from seepage.audit.limits import limits
 from seepage.audit.plan import Plan
 from seepage.audit.priors import PRIOR, TRAINING
 from seepage.audit.priors import confounded as mark_confounded
 from seepage.audit.priors import wanted as wanted_priors
-from seepage.audit.setting import FITS, Setting
+from seepage.audit.setting import Setting
 from seepage.audit.tracker import Tracker
 from seepage.audit.workers import Desk, Pool, one_thread
 from seepage.core.errors import ModelError, StoreError
@@ -150,7 +151,7 @@ def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | 
     }
     cells = sorted((cell for cell in plan.cells if cell.id not in there), key=lambda cell: -cell.cost)
     preparing = [name for name in ("victim", "twin") if cells and setting.trains(name)]
-    priors = [PRIOR + kind for kind in wanted_priors([cell.attack for cell in cells], setting.world)]
+    priors = [PRIOR + kind for kind in wanted_priors([cell.attack for cell in cells], setting.scene)]
     preparing += priors
     if not (folder.path / "checks.json").is_file():
         preparing.append("checks")

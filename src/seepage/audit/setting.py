@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from seepage.audit.config import EVERY, AttackTable, AuditConfig, make_attack, make_defense, parse
+from seepage.audit.facts import facts_of
 from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
 from seepage.audit.priors import Brought, from_table
 from seepage.audit.records import Facts, beside, checked, data_facts, known_spec, packages, read_data, spec_identity
 from seepage.audit.training import Trainer, source_digest
+from seepage.cases.scene import Scene
 from seepage.cases.world import World
-from seepage.core.errors import ConfigError, SeepageError
+from seepage.core.errors import ConfigError
 from seepage.core.record import Check
-from seepage.core.records import Records, Splits
+from seepage.core.records import Splits
 from seepage.core.registry import load
 from seepage.core.seeds import derive
 from seepage.core.victim import Model
@@ -26,11 +28,8 @@ from seepage.data import (
     blind_baseline,
     check_splits,
 )
-from seepage.scoring.stats import clopper_pearson
 from seepage.store.files import RunFolder, read_json, write_json
 from seepage.targets import infer_spec, open_victim
-
-FITS = "victim fits its members"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Setting:
     """Everything an audit needs, from a file or from live objects.
 
     Attributes:
-        world: records, victim, recipe, judge.
+        scene: the victim and its records.
         identity: what decides the results besides attacks and arms.
         reusable: whether findings may be used again by later runs (the victim can be told apart).
         resumable: whether an unfinished run may be taken up.
@@ -58,7 +57,7 @@ class Setting:
     tolerance: float
     out: Path
     processes: int
-    world: World
+    scene: Scene
     offers: Callable[[], frozenset[Access]]
     identity: Mapping[str, Any]
     victim_facts: Facts
@@ -88,7 +87,7 @@ class Setting:
     def plan(self) -> Plan:
         """The cells of this audit."""
         return make_plan(
-            self.world,
+            self.scene,
             self.wanted,
             self.arms,
             access=self.access,
@@ -109,10 +108,16 @@ class Setting:
         path = self.kept(name)
         return path is not None and not path.is_file()
 
+    def train_twin(self) -> None:
+        """Train the null twin, where there is to be one."""
+        if isinstance(self.scene, World):
+            _ = self.scene.twin
+
     def write_checks(self, folder: RunFolder) -> None:
         """Look at the records before anything is made of them."""
-        splits = Splits(self.world.members, self.world.nonmembers, self.world.public)
-        checks = check_splits(splits, self.world.spec)
+        scene = self.scene
+        splits = Splits(scene.members, scene.nonmembers, scene.public)
+        checks = [] if scene.spec is None else check_splits(splits, scene.spec)
         if splits.nonmembers is not None:
             checks.append(blind_baseline(splits.members, splits.nonmembers, derive(self.seed, "blind")))
         knows = None if self.brought is None else self.brought.check(splits.members, splits.nonmembers, self.seed)
@@ -126,61 +131,17 @@ class Setting:
 
     def write_facts(self, folder: RunFolder) -> None:
         """What the record says of victim, records and judge."""
-        world = self.world
-        own, said = _accuracy(world.victim, world.members)
-        held, _ = (None, None) if world.nonmembers is None else _accuracy(world.victim, world.nonmembers)
-        asked = len(world.members) + (0 if world.nonmembers is None else len(world.nonmembers))
-        victim: Facts = {
-            **self.victim_facts,
-            "family": world.victim.family,
-            "classes": world.victim.classes,
-            "offers": ", ".join(sorted(world.victim.offers)),
-            "fingerprint": getattr(world.victim, "fingerprint", None),
-            "accuracy_members": own,
-            "accuracy_nonmembers": held,
-            # For the accuracies above; the adversary's own queries stand with each finding.
-            "queries_by_the_audit_itself": float(asked),
-            **({} if said is None else {"accuracy_unknown": said}),
-            "null_twin": "none: " + world.twin_missing if world.twin_missing else f"recipe '{_name(world)}'",
+        found = facts_of(self.scene)
+        facts = {
+            "victim": {**self.victim_facts, **found.victim},
+            "data": self.data_facts,
+            "judge": found.judge,
+            "checks": [check.model_dump(mode="json") for check in found.checks],
         }
-        judge: Facts = {} if world.judge is None else dict(world.judge.facts)
-        fits = _fits(own, len(world.members), world.victim.classes)
-        checks = [] if fits is None else [fits.model_dump(mode="json")]
-        facts = {"victim": victim, "data": self.data_facts, "judge": judge, "checks": checks}
         write_json(folder.path / "facts.json", facts)
 
     def read_facts(self, folder: RunFolder) -> dict[str, Facts]:
         return read_json(folder.path / "facts.json")
-
-
-def _fits(accuracy: float | None, members: int, classes: int) -> Check | None:
-    """Whether the victim knows its members at all: where it does not, labels, range or preprocessing are wrong."""
-    if accuracy is None:
-        return None
-    low = clopper_pearson(round(accuracy * members), members).low
-    passed = low > 1 / classes
-    message = f"the victim is right about {accuracy:.2f} of its members"
-    if not passed:
-        message += (
-            f", no more than a guess among {classes} classes: is it trained, are the classes in its order, are value "
-            "range and preprocessing declared as it takes them ([victim] input, or input=)? Until then nothing that "
-            "is not found means anything"
-        )
-    return Check(name=FITS, passed=passed, message=message)
-
-
-def _name(world: World) -> str:
-    return "" if world.recipe is None else world.recipe.name
-
-
-def _accuracy(victim: Model, records: Records) -> tuple[float | None, str | None]:
-    """The victim's accuracy, or None and why it could not be had: an endpoint may have gone by now."""
-    if records.y is None or not len(records):
-        return None, None
-    try:
-        return float((victim.predict(records.x).argmax(axis=1) == records.y).mean()), None
-    except SeepageError as error:
-        return None, str(error)
 
 
 def from_config(
@@ -282,7 +243,7 @@ def from_config(
         tolerance=config.verdict.tolerance,
         out=runs,
         processes=config.run.processes,
-        world=world,
+        scene=world,
         offers=offers,
         identity=identity,
         victim_facts={"name": name, "kind": table.kind},

@@ -47,17 +47,17 @@ class Desk:
 
     @classmethod
     def open(cls, setting: Setting, plan: Plan, folder: RunFolder) -> "Desk":
-        return cls(setting, plan, folder, Stage(setting.world, setting.seed, setting.most_seen))
+        return cls(setting, plan, folder, Stage(setting.scene, setting.seed, setting.most_seen))
 
     def do(self, task: str, moved: Callable[[int], None] | None = None) -> str:
         """Do one task: "victim", "twin", "prior KIND", "checks", "facts" or a cell's id. Gives a state for the log."""
-        world = self.setting.world
+        scene = self.setting.scene
         if task == "victim":
-            _ = world.victim
+            _ = scene.victim
         elif task == "twin":
-            _ = world.twin
+            self.setting.train_twin()
         elif task.startswith(PRIOR):
-            train_prior(world, task.removeprefix(PRIOR), moved)
+            train_prior(scene, task.removeprefix(PRIOR), moved)
         elif task == "checks":
             self.setting.write_checks(self.folder)
         elif task == "facts":

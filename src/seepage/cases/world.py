@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool
 
+from seepage.cases.scene import Scene
 from seepage.core.case import Training
 from seepage.core.errors import ConfigError, ModelError
 from seepage.core.knowledge import PriorSource
@@ -19,6 +20,7 @@ from seepage.core.secrets import Judge
 from seepage.core.seeds import derive, stream
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
+from seepage.core.vocabulary import Modality
 from seepage.models.independence import digests, learned_from, shared
 from seepage.models.judges import fit_judge
 
@@ -30,9 +32,9 @@ _FEWEST_NONMEMBERS = 2
 _FEWEST_MEMBERS = 4
 
 
-@dataclass(frozen=True)
-class World:
-    """Everything an audit was given.
+@dataclass(frozen=True, kw_only=True)
+class World(Scene):
+    """Everything the audit of a classifier was given.
 
     Attributes:
         open_victim: gives the victim; called once.
@@ -51,15 +53,15 @@ class World:
 
     open_victim: Callable[[], Model]
     spec: InputSpec
-    members: Records
-    nonmembers: Records | None = None
-    public: Records | None = None
     recipe: Recipe | None = None
     own_judge: Judge | None = None
     judge_kind: str = "auto"
     adversary_spec: InputSpec | None = None
     priors: PriorSource | None = None
-    seed: int = 0
+
+    @property
+    def modality(self) -> Modality:
+        return self.spec.modality
 
     def __post_init__(self) -> None:
         both = int(shared(self.members, learned_from(self.own_judge)).sum())
@@ -70,13 +72,17 @@ class World:
                 "bring none and have one trained on the non-members"
             )
 
-    @cached_property
+    @property
     def victim(self) -> Model:
         """The victim, checked against the records it is audited with.
 
         Raises:
             ModelError: when its classes are fewer than those of the records.
         """
+        return self._opened
+
+    @cached_property
+    def _opened(self) -> Model:
         victim = self.open_victim()
         found = len(self.members.class_names)
         if victim.classes != found:

@@ -1,0 +1,80 @@
+"""What a record says of the victim and the judge of an audit, for each kind of scene."""
+
+from dataclasses import dataclass, field
+from functools import singledispatch
+
+from seepage.audit.records import Facts
+from seepage.cases.scene import Scene
+from seepage.cases.world import World
+from seepage.core.errors import SeepageError
+from seepage.core.record import Check
+from seepage.core.records import Records
+from seepage.core.victim import Model
+from seepage.scoring.stats import clopper_pearson
+
+FITS = "victim fits its members"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Facts about a victim and its judge, and the checks that came with them."""
+
+    victim: Facts
+    judge: Facts = field(default_factory=dict[str, float | str | None])
+    checks: tuple[Check, ...] = ()
+
+
+@singledispatch
+def facts_of(scene: Scene) -> Found:
+    """What is to be said of a scene that no function of its own describes."""
+    return Found({"offers": ", ".join(sorted(scene.offers))})
+
+
+@facts_of.register
+def _(scene: World) -> Found:
+    victim = scene.victim
+    own, said = _accuracy(victim, scene.members)
+    held, _ = (None, None) if scene.nonmembers is None else _accuracy(victim, scene.nonmembers)
+    asked = len(scene.members) + (0 if scene.nonmembers is None else len(scene.nonmembers))
+    name = "" if scene.recipe is None else scene.recipe.name
+    facts: Facts = {
+        "family": victim.family,
+        "classes": victim.classes,
+        "offers": ", ".join(sorted(victim.offers)),
+        "fingerprint": getattr(victim, "fingerprint", None),
+        "accuracy_members": own,
+        "accuracy_nonmembers": held,
+        # For the accuracies above; the adversary's own queries stand with each finding.
+        "queries_by_the_audit_itself": float(asked),
+        **({} if said is None else {"accuracy_unknown": said}),
+        "null_twin": "none: " + scene.twin_missing if scene.twin_missing else f"recipe '{name}'",
+    }
+    judge: Facts = {} if scene.judge is None else dict(scene.judge.facts)
+    fits = _fits(own, len(scene.members), victim.classes)
+    return Found(facts, judge, () if fits is None else (fits,))
+
+
+def _fits(accuracy: float | None, members: int, classes: int) -> Check | None:
+    """Whether the victim knows its members at all: where it does not, labels, range or preprocessing are wrong."""
+    if accuracy is None:
+        return None
+    low = clopper_pearson(round(accuracy * members), members).low
+    passed = low > 1 / classes
+    message = f"the victim is right about {accuracy:.2f} of its members"
+    if not passed:
+        message += (
+            f", no more than a guess among {classes} classes: is it trained, are the classes in its order, are value "
+            "range and preprocessing declared as it takes them ([victim] input, or input=)? Until then nothing that "
+            "is not found means anything"
+        )
+    return Check(name=FITS, passed=passed, message=message)
+
+
+def _accuracy(victim: Model, records: Records) -> tuple[float | None, str | None]:
+    """The victim's accuracy, or None and why it could not be had: an endpoint may have gone by now."""
+    if records.y is None or not len(records):
+        return None, None
+    try:
+        return float((victim.predict(records.x).argmax(axis=1) == records.y).mean()), None
+    except SeepageError as error:
+        return None, str(error)
