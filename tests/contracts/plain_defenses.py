@@ -101,7 +101,7 @@ class NoisyUpdate(UpdateDefense):
 
     def apply(self, update: Update, rng: np.random.Generator) -> Update:
         noisy = {name: t + rng.normal(scale=self.sigma, size=t.shape) for name, t in update.tensors.items()}
-        return Update(noisy, update.kind, update.assumptions)
+        return Update(noisy, update.kind, update.buffers)
 
 
 class Wide(TrainingDefense):

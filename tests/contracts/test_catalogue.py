@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from seepage.core.case import Case
-from seepage.core.guess import Guess, Reconstruction, Scores
+from seepage.core.defense import OutputDefense, UpdateDefense
+from seepage.core.guess import Guess, Posterior, Reconstruction, Scores
 from seepage.core.registry import ATTACKS, DEFENSES, attack_class, defense_class
 from seepage.core.scorer import Controls, Scorer
+from seepage.core.secrets import GradientSecret
 from seepage.core.seeds import stream
 from seepage.core.target import Target
-from seepage.core.victim import Model
+from seepage.core.victim import Model, Updates, Victim
 from seepage.core.vocabulary import Leak
-from seepage.testing.cases import case_for, inversion_case, membership_case
+from seepage.testing.cases import case_for, gradient_case, inversion_case, membership_case
 from seepage.testing.contracts import ATTACK_CONTRACTS, DEFENSE_CONTRACTS, check_attack, check_defense, check_scorer
 from seepage.testing.victims import ConstantVictim, TemplateVictim
 
@@ -101,20 +103,27 @@ def _scorer(leak: Leak) -> Scorer:
     return import_module(f"seepage.scoring.{leak}").score
 
 
+def _constant(victim: Victim) -> Victim:
+    """A victim of the same kind that says the same whatever it was trained on or is asked."""
+    if isinstance(victim, Updates):
+        zeros = [{name: np.zeros_like(tensor) for name, tensor in u.tensors.items()} for u in victim.clients]
+        return Updates(tuple(replace(u, tensors=z) for u, z in zip(victim.clients, zeros, strict=True)))
+    assert isinstance(victim, Model)
+    prior = np.arange(1, victim.classes + 1) / np.arange(1, victim.classes + 1).sum()
+    return ConstantVictim(prior, victim.spec)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nothing_is_found_in_a_victim_that_answers_always_the_same(name: str) -> None:
     """Whatever the attack, its guess about a constant victim leaks nothing beyond the controls."""
     cls = attack_class(name)
     case = case_for(cls)(0)
-    assert isinstance(case.victim, Model)
-    classes, spec = case.victim.classes, case.victim.spec
-    prior = np.arange(1, classes + 1) / np.arange(1, classes + 1).sum()
     attack = cls(**FAST.get(name, {}))
 
     def guess(case: Case) -> Guess:
         return attack.run(Target(case.victim, cls.needs, captured=case.captured), case.knowledge, stream(0, "constant"))
 
-    constant = replace(case, victim=ConstantVictim(prior, spec))
+    constant = replace(case, victim=_constant(case.victim))
     found = _scorer(cls.leak)(guess(constant), case.secret, Controls(no_model=case.baselines))
     headline = found.scores[found.headline]
     assert headline.leakage is not None
@@ -123,9 +132,13 @@ def test_nothing_is_found_in_a_victim_that_answers_always_the_same(name: str) ->
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_defended_case_is_played_by_those_whose_access_is_left(name: str) -> None:
-    """Behind every defense of answers an attack either runs on the adaptive case or is refused on opening."""
+    """Behind every defense an attack either runs on the adaptive case or is refused on opening."""
     cls = attack_class(name)
+    case = case_for(cls)(0)
+    kind = UpdateDefense if isinstance(case.victim, Updates) else OutputDefense
     for defense in DEFENSES:
+        if not issubclass(defense_class(defense), kind):
+            continue
         case = case_for(cls)(0).defended(defense_class(defense)())
         if cls.needs <= case.victim.offers:
             target = Target(case.victim, cls.needs, captured=case.captured)
@@ -147,9 +160,26 @@ def _membership() -> tuple[Case, Guess, Guess]:
     return case, Scores(truth.astype(float)), Scores(np.zeros(len(truth)))
 
 
+def _gradient(form: str) -> tuple[Case, Guess, Guess]:
+    case = gradient_case(3, form)
+    secret = case.secret
+    assert isinstance(secret, GradientSecret)
+    assert secret.client is not None
+    if form == "labels":
+        y = secret.batch.labels().reshape(3, -1)
+        counts = np.stack([np.bincount(mine, minlength=4) for mine in y]).astype(float)
+        return case, Posterior(counts), Posterior(np.full((3, 4), 0.25))
+    middle = np.full_like(secret.batch.x, 0.5)
+    return case, Reconstruction(secret.batch.x, client=secret.client), Reconstruction(middle, client=secret.client)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_scorer(name: str) -> None:
     """Every leak that an attack in the catalogue plays has a scorer that keeps its contract."""
     leak = attack_class(name).leak
-    case, perfect, blind = {Leak.INVERSION: _inversion, Leak.MEMBERSHIP: _membership}[leak]()
+    case, perfect, blind = {
+        Leak.INVERSION: _inversion,
+        Leak.MEMBERSHIP: _membership,
+        Leak.GRADIENT: lambda: _gradient(attack_class(name).form),
+    }[leak]()
     check_scorer(_scorer(leak), case.secret, perfect, blind)

@@ -13,6 +13,7 @@ from plain_defenses import NoisyUpdate
 from scipy.special import softmax
 from vocabulary_parts import played
 
+from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.attack import GradientAttack
 from seepage.core.case import Case
 from seepage.core.errors import AccessDenied, DataError
@@ -96,7 +97,7 @@ def sent(records: Records, weight: np.ndarray, bias: np.ndarray) -> Updates:
     for x, y in zip(records.x.reshape(len(records), -1), records.labels(), strict=True):
         off = softmax(weight @ x + bias) - np.eye(CLASSES)[y]
         gradient = {"weight": np.outer(off, x).astype(np.float32), "bias": off.astype(np.float32)}
-        updates.append(Update(gradient, "gradient", {"batch": 1, "labels": "unknown"}))
+        updates.append(Update(gradient, "gradient"))
     return Updates(tuple(updates))
 
 
@@ -115,7 +116,10 @@ def gradient_case(seed: int) -> Case:
         victim=sent(private, weight, bias),
         null=sent(drawn(), weight, bias),
         knowledge=GradientKnowledge(
-            public=public, spec=InputSpec((1, SIDE, SIDE)), clients=CLIENTS, assumptions={"batch": 1}
+            public=public,
+            spec=InputSpec((1, SIDE, SIDE)),
+            clients=CLIENTS,
+            assumptions=Assumptions(batch=Rung.known(1)),
         ),
         secret=GradientSecret(batch=private, client=np.arange(CLIENTS)),
         baselines={"mean public record": Reconstruction(mean, client=np.arange(CLIENTS))},

@@ -63,7 +63,7 @@ class InputTable(_Table):
 class VictimTable(_Open):
     """`[victim]`: what is audited, and what its adversary is granted."""
 
-    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable"]
+    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "federated"]
     name: str = ""
     access: Access = Access.SCORES
     budget: int | None = Field(default=None, ge=1)
@@ -80,6 +80,26 @@ class DataTable(_Open):
     public: str | None = None
     overlap: Literal["refuse", "drop"] = "refuse"
     noun: str = Field(default="", description="what one class is, for reports: person, patient, ...")
+
+
+class FederatedTable(_Table):
+    """`[federated]`: the clients of a federation, what they do in a round, and what the server is told of it.
+
+    `knows` replaces the rungs of the assumption ladder that the adversary is told: by default what a server
+    has itself configured, and the public records.
+    """
+
+    clients: int = Field(default=8, ge=1, description="how many clients send an update")
+    records: int = Field(default=4, ge=1, description="records each client holds")
+    update: Literal["gradient", "delta"] = Field(
+        default="gradient", description="one gradient over all records, or the change of weights after local steps"
+    )
+    local_batch: int = Field(default=0, ge=0, description="records a local step, for delta; 0 takes all")
+    epochs: int = Field(default=1, ge=1, description="passes over the records, for delta")
+    rate: float = Field(default=0.01, gt=0, description="learning rate of the local steps, for delta")
+    mode: Literal["train", "eval"] = Field(default="train", description="how batch normalisation computes")
+    trained: int = Field(default=0, ge=0, description="steps the model was trained, on records no client holds")
+    knows: list[str] | None = None
 
 
 class RecipeTable(_Table):
@@ -175,6 +195,7 @@ class AuditConfig(_Table):
     victim: VictimTable
     data: DataTable
     recipe: RecipeTable | None = None
+    federated: FederatedTable | None = None
     prior: PriorTable | None = None
     attack: list[AttackTable] = Field(default_factory=lambda: [AttackTable(name="auto")])
     defense: list[DefenseTable] = []
@@ -238,6 +259,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "victim": VictimTable,
     "data": DataTable,
     "recipe": RecipeTable,
+    "federated": FederatedTable,
     "prior": PriorTable,
     "attack": AttackTable,
     "defense": DefenseTable,

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from functools import singledispatch
 
+import torch
+
 from seepage.audit.records import Facts
+from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.errors import SeepageError
@@ -68,6 +71,30 @@ def _fits(accuracy: float | None, members: int, classes: int) -> Check | None:
             "is not found means anything"
         )
     return Check(name=FITS, passed=passed, message=message)
+
+
+@facts_of.register
+def _(scene: Federation) -> Found:
+    net, local = scene.net, scene.local
+    facts: Facts = {
+        "offers": ", ".join(sorted(scene.offers)),
+        "classes": net.classes,
+        "parameters": net.parameters,
+        "parameters_per_value": net.parameters / (scene.records * scene.spec.size),
+        "clients": scene.clients,
+        "records_each": scene.records,
+        "update": local.kind,
+        "local_steps": local.steps(scene.records),
+        "local_rate": None if local.kind == "gradient" else local.rate,
+        "mode": local.mode,
+        "null_twin": "none: " + scene.twin_missing if scene.twin_missing else "updates of other records",
+    }
+    spare = scene.spare
+    if len(spare):
+        with torch.no_grad():
+            said = net.logits(torch.from_numpy(spare.x)).argmax(dim=1).numpy()
+        facts["accuracy_nonmembers"] = float((said == spare.labels()).mean())
+    return Found(facts)
 
 
 def _accuracy(victim: Model, records: Records) -> tuple[float | None, str | None]:

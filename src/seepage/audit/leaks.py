@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from seepage.cases import gradient as gradient_case
 from seepage.cases import inversion as inversion_case
 from seepage.cases import membership as membership_case
+from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.case import Case
 from seepage.core.knowledge import Knowledge
 from seepage.core.scorer import Scorer
 from seepage.core.vocabulary import Leak
+from seepage.scoring import gradient as gradient_score
 from seepage.scoring import inversion as inversion_score
 from seepage.scoring import membership as membership_score
 
@@ -33,6 +36,9 @@ class Row:
 LEAKS: dict[Leak, tuple[Row, ...]] = {
     Leak.INVERSION: (
         Row(World, inversion_case.obstacle, inversion_case.knowledge, inversion_case.build, inversion_score.score),
+    ),
+    Leak.GRADIENT: (
+        Row(Federation, gradient_case.obstacle, gradient_case.knowledge, gradient_case.build, gradient_score.score),
     ),
     Leak.MEMBERSHIP: (
         Row(World, membership_case.obstacle, membership_case.knowledge, membership_case.build, membership_score.score),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seepage.audit.leaks import LEAKS, knowledge, obstacle
+from seepage.audit.leaks import LEAKS, knowledge, obstacle, row
 from seepage.audit.training import source_digest
 from seepage.cases.scene import Scene
 from seepage.core.attack import Attack
@@ -146,6 +146,9 @@ def make_plan(
             granted &= closure(arm.defense.leaves)
         for want in wanted:
             attack, limit = want.attack, want.budget or budget
+            if want.auto and row(attack.leak, scene) is None:
+                # Said once for the whole leak, by what the record says was not tried.
+                continue
             reason = _obstacle(attack, granted, scene, obstacles, limit) or want.skipped
             if reason is not None:
                 if not want.auto and arm.defense is None:

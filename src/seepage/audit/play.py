@@ -85,7 +85,7 @@ class Stage:
                 scores=dict(scored.scores),
                 exposed=list(scored.exposed),
                 artifacts=artifacts,
-                facts={**case.facts, **scored.facts, **_fingerprints(case)},
+                facts={**case.facts, **guess.facts, **scored.facts, **_fingerprints(case)},
                 notes=[*guess.notes, *scored.notes],
                 case=case.name,
                 adversary=case.adversary,

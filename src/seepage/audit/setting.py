@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from seepage.audit.config import EVERY, AttackTable, AuditConfig, make_attack, make_defense, parse
+from seepage.audit.config import EVERY, AttackTable, AuditConfig, FederatedTable, make_attack, make_defense, parse
 from seepage.audit.facts import facts_of
+from seepage.audit.federated import federation
 from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
 from seepage.audit.priors import Brought, from_table
 from seepage.audit.records import Facts, beside, checked, data_facts, known_spec, packages, read_data, spec_identity
@@ -22,6 +23,7 @@ from seepage.core.record import Check
 from seepage.core.records import Splits
 from seepage.core.registry import load
 from seepage.core.seeds import derive
+from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
 from seepage.core.vocabulary import Access, Leak, closure
 from seepage.data import (
@@ -173,11 +175,104 @@ def from_config(
     spec = declared or infer_spec(splits)
     splits = checked(splits, spec, config.data.overlap)
     runs = out or Path(config.run.out)
-    kept = runs / "models"
+    brought = from_table(config.prior, spec, runs / "priors", base)
+    table = config.victim
+    given = Given(config, declared, spec, splits, runs, base, trust_pickle, brought)
+    made = _federation(given) if table.kind == "federated" else _classifier(given)
+    identity = {
+        "packages": packages(),
+        "members": splits.members.digest(),
+        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
+        "public": None if splits.public is None else splits.public.digest(),
+        "spec": spec_identity(spec),
+        "judge": config.judge.kind,
+        "prior": brought.identity,
+        **made.identity,
+    }
+    name = table.name or made.name
+    return Setting(
+        title=config.title or f"Audit of {name}",
+        seed=config.seed,
+        access=made.access,
+        budget=table.budget,
+        wanted=[wanted for table in config.attack for wanted in wanted_by(table)],
+        arms=[Arm(), *(Arm(make_defense(table), table.aware) for table in config.defense)],
+        gates=config.gate,
+        tolerance=config.verdict.tolerance,
+        out=runs,
+        processes=config.run.processes,
+        scene=made.scene,
+        offers=made.offers,
+        identity=identity,
+        victim_facts={"name": name, "kind": table.kind},
+        data_facts={**data_facts(splits), **({"class_noun": config.data.noun} if config.data.noun else {})},
+        as_written=content,
+        as_resolved=config.resolved(),
+        reusable=table.kind not in ("http", "callable"),
+        resumable=True,
+        respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
+        text=text,
+        index_url=index_url,
+        brought=brought,
+        most=table.top_k,
+        kept=made.kept,
+    )
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an audit file gave, read: what a scene is made of."""
+
+    config: AuditConfig
+    declared: InputSpec | None
+    spec: InputSpec
+    splits: Splits
+    runs: Path
+    base: Path
+    trust_pickle: bool
+    brought: Brought
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A scene, and what is to be said of it."""
+
+    scene: Scene
+    name: str
+    identity: Mapping[str, Any]
+    access: Access
+    offers: Callable[[], frozenset[Access]]
+    kept: Callable[[str], Path | None] = field(default=lambda name: None)
+
+
+def _federation(given: Given) -> _Made:
+    config, table = given.config, given.config.victim
+    scene, told = federation(
+        config.federated or FederatedTable(),
+        {**_victim_options(config, given.base)},
+        given.spec,
+        given.splits,
+        given.brought.shelf,
+        config.seed,
+        given.trust_pickle,
+    )
+    if "access" in table.model_fields_set and table.access is not Access.UPDATES:
+        raise ConfigError(f"[victim] access: a federation gives 'updates', not '{table.access}'")
+    identity = {"victim": {"kind": table.kind, **_fingerprints(table.options)}, "federated": told}
+    return _Made(
+        scene, str(table.options.get("net") or _where(table.options)), identity, Access.UPDATES, lambda: scene.offers
+    )
+
+
+def _classifier(given: Given) -> _Made:
+    config, spec, splits = given.config, given.spec, given.splits
+    if config.federated is not None:
+        raise ConfigError('[federated] belongs to [victim] kind = "federated"')
+    kept = given.runs / "models"
     trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
     recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
     table = config.victim
-    options = _victim_options(config, base)
+    options = _victim_options(config, given.base)
     if table.kind == "recipe":
         if options:
             raise ConfigError(
@@ -189,9 +284,10 @@ def from_config(
     else:
 
         def open_it() -> Model:
-            return open_victim(table.kind, spec, {**options, **_classes(table.kind, options, splits)}, trust_pickle)
+            return open_victim(
+                table.kind, spec, {**options, **_classes(table.kind, options, splits)}, given.trust_pickle
+            )
 
-    brought = from_table(config.prior, spec, runs / "priors", base)
     world = World(
         open_victim=open_it,
         spec=spec,
@@ -200,21 +296,10 @@ def from_config(
         public=splits.public,
         recipe=recipe,
         judge_kind=config.judge.kind,
-        adversary_spec=known_spec(declared, splits, spec),
-        priors=brought.shelf,
+        adversary_spec=known_spec(given.declared, splits, spec),
+        priors=given.brought.shelf,
         seed=config.seed,
     )
-    identity = {
-        "packages": packages(),
-        "members": splits.members.digest(),
-        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
-        "public": None if splits.public is None else splits.public.digest(),
-        "spec": spec_identity(spec),
-        "victim": {"kind": table.kind, **_fingerprints(options)},
-        "recipe": None if trainer is None else trainer.identity,
-        "judge": config.judge.kind,
-        "prior": brought.identity,
-    }
 
     def where(name: str) -> Path | None:
         if trainer is None:
@@ -229,34 +314,15 @@ def from_config(
         # A victim that is yet to be trained is believed to give what the file grants.
         return closure([table.access]) if table.kind == "recipe" else world.victim.offers
 
-    wanted = [wanted for table in config.attack for wanted in wanted_by(table)]
-    arms = [Arm(), *(Arm(make_defense(table), table.aware) for table in config.defense)]
-    name = table.name or (trainer.name if table.kind == "recipe" and trainer is not None else _where(options))
-    return Setting(
-        title=config.title or f"Audit of {name}",
-        seed=config.seed,
-        access=table.access,
-        budget=table.budget,
-        wanted=wanted,
-        arms=arms,
-        gates=config.gate,
-        tolerance=config.verdict.tolerance,
-        out=runs,
-        processes=config.run.processes,
+    return _Made(
         scene=world,
+        name=trainer.name if table.kind == "recipe" and trainer is not None else _where(options),
+        identity={
+            "victim": {"kind": table.kind, **_fingerprints(options)},
+            "recipe": None if trainer is None else trainer.identity,
+        },
+        access=table.access,
         offers=offers,
-        identity=identity,
-        victim_facts={"name": name, "kind": table.kind},
-        data_facts={**data_facts(splits), **({"class_noun": config.data.noun} if config.data.noun else {})},
-        as_written=content,
-        as_resolved=config.resolved(),
-        reusable=table.kind not in ("http", "callable"),
-        resumable=True,
-        respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
-        text=text,
-        index_url=index_url,
-        brought=brought,
-        most=table.top_k,
         kept=where,
     )
 

@@ -19,7 +19,9 @@ from seepage.core.knowledge import (
     MembershipKnowledge,
     StealingKnowledge,
 )
+from seepage.core.outlook import Outlook
 from seepage.core.target import Target
+from seepage.core.victim import Update
 from seepage.core.vocabulary import Access, Leak, Modality
 
 
@@ -126,13 +128,51 @@ class AttributeAttack(Attack):
     def run(self, target: Target, knowledge: AttributeKnowledge, rng: np.random.Generator) -> Posterior: ...
 
 
-class GradientAttack(Attack):
-    """Recover a client's records from the update it sent."""
+class UpdateAttack(Attack):
+    """Read something out of the updates that clients sent: the base of what `GradientAttack` and `LabelAttack` share.
+
+    Class variables:
+        uses: the rungs of the assumption ladder that a result rests on (`core.assumptions`); what it does not
+            use it need not know.
+    """
 
     leak: ClassVar[Leak] = Leak.GRADIENT
+    needs: ClassVar[frozenset[Access]] = frozenset({Access.UPDATES})
+    uses: ClassVar[frozenset[str]] = frozenset()
+
+    def cost(self, knowledge: GradientKnowledge, budget: int | None) -> int:
+        """Every update is read once."""
+        return knowledge.clients
+
+    def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
+        """What can be expected of this attack on such an update; None where nothing can be said beforehand.
+
+        Fast (a second at the most): it looks at shapes, ranks and the ladder.
+        """
+        return None
+
+    def assumed(self, knowledge: GradientKnowledge, **guessed: Any) -> dict[str, float | str | None]:
+        """What a result rests on, in words, for `Guess.facts`: the rungs used, and those guessed on the way."""
+        return knowledge.assumptions.only(self.uses | set(guessed)).guess(**guessed).facts()
+
+
+class GradientAttack(UpdateAttack):
+    """Recover clients' records from the updates they sent.
+
+    The guess names the client of each reconstruction, and the classes where the attack has found them.
+    """
 
     @abstractmethod
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction: ...
+
+
+class LabelAttack(UpdateAttack):
+    """Recover how many records of each class a client trained on: one row a client, its shares of the classes."""
+
+    form: ClassVar[str] = "labels"
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Posterior: ...
 
 
 class ExtractionAttack(Attack):

@@ -13,10 +13,17 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Guess:
-    """Base of all guesses. `trace` holds curves worth keeping (loss by step, say), by name."""
+    """Base of all guesses.
+
+    Attributes:
+        trace: curves worth keeping (loss by step, say), by name.
+        notes: sentences for the report.
+        facts: figures for the report (what was assumed, residuals), by name; never used for scoring.
+    """
 
     trace: Mapping[str, Array] = field(default_factory=dict[str, Array], kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+    facts: Mapping[str, float | str | None] = field(default_factory=dict[str, float | str | None], kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 Nothing here may come from the secret: an attack receives knowledge and a target, and no more.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
+from seepage.core.assumptions import Assumptions
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.spec import InputSpec
@@ -84,11 +84,24 @@ class AttributeKnowledge(Knowledge):
 
 @dataclass(frozen=True)
 class GradientKnowledge(Knowledge):
-    """Gradient inversion: the form of one input, how many clients' updates, the rungs of the assumption ladder."""
+    """Gradient inversion: the model before the round, the form of one input, how many clients' updates.
+
+    Attributes:
+        spec: one input, as the adversary knows it.
+        net: the model as the server sent it (`seepage.models.federated.ClientNet`); None where an attack
+            reads the tensors alone.
+        classes: how many classes it tells apart.
+        clients: how many updates there are.
+        assumptions: the ladder: what else is known of the making of the updates.
+        priors: where priors come from; None trains them anew from `public`.
+    """
 
     spec: InputSpec = field(kw_only=True)
+    net: Any = field(default=None, kw_only=True)
+    classes: int = field(default=0, kw_only=True)
     clients: int = field(default=1, kw_only=True)
-    assumptions: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
+    assumptions: Assumptions = field(default_factory=Assumptions, kw_only=True)
+    priors: PriorSource | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

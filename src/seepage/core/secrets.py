@@ -85,10 +85,13 @@ class GradientSecret(Secret):
     Attributes:
         batch: the records.
         client: (n,) the client each record belongs to, or None when there is one client.
+        others: records of the same kind that are in no batch: among them and the batch a record has to be
+            identified.
     """
 
     batch: Records = field(kw_only=True)
     client: Int[Array, " n"] | None = field(default=None, kw_only=True)
+    others: Records | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

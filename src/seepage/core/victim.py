@@ -82,18 +82,19 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class Update:
-    """What a client of federated learning sent: named tensors, with what is known of their making.
+    """What a client of federated learning sent: named tensors.
+
+    What the adversary knows of their making stands in its knowledge (`core.assumptions`).
 
     Attributes:
-        tensors: named gradients or weight differences.
+        tensors: gradients of the mean loss, or differences of the weights (after minus before), by parameter.
         kind: "gradient" or "delta".
-        assumptions: what the adversary knows, guesses or does not know of the making (batch size,
-            labels, steps, learning rate, ...), each with its value: stated on every result.
+        buffers: what else it sent: running statistics of batch normalisation after the round, by name.
     """
 
     tensors: Mapping[str, Array]
     kind: str = "gradient"
-    assumptions: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    buffers: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
     @property
     def offers(self) -> frozenset[Access]:

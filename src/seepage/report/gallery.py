@@ -186,6 +186,8 @@ def _class_name(c: int, arrays: Mapping[str, Array]) -> str:
 
 
 def _judged(i: int, arrays: Mapping[str, Array]) -> tuple[bool | None, str]:
+    if "said" in arrays and "hit" in arrays:
+        return bool(arrays["hit"][i]), str(arrays["said"][i])
     if "judge_class" not in arrays:
         return None, "not judged"
     says = int(arrays["judge_class"][i])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from seepage.targets.remote import HttpModel
     from seepage.targets.sklearn import SklearnModel, load_sklearn
     from seepage.targets.torch import TorchModel
-    from seepage.targets.torch_files import load_torch
+    from seepage.targets.torch_files import load_network, load_torch
 
 _WHERE = {
     "CallableModel": "callable",
@@ -21,6 +21,7 @@ _WHERE = {
     "SklearnModel": "sklearn",
     "load_sklearn": "sklearn",
     "TorchModel": "torch",
+    "load_network": "torch_files",
     "load_torch": "torch_files",
 }
 
@@ -32,6 +33,7 @@ __all__ = [
     "TorchModel",
     "infer_spec",
     "load_callable",
+    "load_network",
     "load_sklearn",
     "load_torch",
     "open_victim",

@@ -61,6 +61,18 @@ def load_torch(
         ModelError: for a file that is missing, damaged, or does not fit the network.
         ConfigError: for an import path that leads nowhere.
     """
+    network = load_network(build, weights, build_args, trust_pickle=trust_pickle)
+    return TorchModel(network, spec, classes, outputs=outputs, batch=batch, family=family)
+
+
+def load_network(
+    build: str | Callable[..., nn.Module] | None,
+    weights: str | Path | None,
+    build_args: Mapping[str, Any] | None = None,
+    *,
+    trust_pickle: bool = False,
+) -> nn.Module:
+    """The network itself: arguments and errors are those of `load_torch`."""
     network = None if build is None else _built(build, build_args or {})
     if weights is not None:
         path = existing(weights, "weights")
@@ -75,7 +87,7 @@ def load_torch(
             _fill(network, _state(found, path.name), path.name)
     if network is None:
         raise ConfigError("a torch victim needs build=, a function that makes the network, or its import path")
-    return TorchModel(network, spec, classes, outputs=outputs, batch=batch, family=family)
+    return network
 
 
 def _built(build: str | Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:

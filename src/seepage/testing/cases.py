@@ -1,6 +1,7 @@
 """Small cases whose truth is known, fast enough to play an attack on many times.
 
 inversion_case      six private templates of 1x12x12, public pictures of ten others, a twin, a recipe
+gradient_case       three clients with two pictures of 1x8x8 each, who send gradients of a small ReLU network
 membership_case     members and others told apart by a known shift, a twin without members, a recipe
 """
 
@@ -10,17 +11,21 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.attack import Attack
 from seepage.core.case import Case, Training
 from seepage.core.errors import ConfigError
-from seepage.core.guess import Reconstruction, Scores
-from seepage.core.knowledge import InversionKnowledge, MembershipKnowledge
+from seepage.core.guess import Posterior, Reconstruction, Scores
+from seepage.core.knowledge import GradientKnowledge, InversionKnowledge, MembershipKnowledge
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
-from seepage.core.secrets import InversionSecret, MembershipSecret
+from seepage.core.secrets import GradientSecret, InversionSecret, MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
+from seepage.core.victim import Updates
 from seepage.core.vocabulary import Leak, Modality
+from seepage.models.client_nets import client_net
+from seepage.models.federated import ClientNet, LocalTraining
 from seepage.testing.judges import TemplateJudge
 from seepage.testing.victims import GaussianMembershipVictim, TemplateVictim
 
@@ -111,6 +116,51 @@ def record_inversion_case(seed: int) -> Case:
     )
 
 
+def gradient_case(seed: int, form: str = "", local: LocalTraining | None = None) -> Case:
+    """Gradient inversion of a ReLU network with a fully connected first layer; the control has other pictures."""
+    rng = stream(seed, "testing", "gradient")
+    spec, side, classes, clients, each = InputSpec((1, 8, 8)), 8, 4, 3, 2
+    local = local or LocalTraining()
+    net = ClientNet(client_net("relu-mlp", spec.shape, classes, seed, hidden=40), spec, classes)
+    names = tuple("abcd")
+
+    def drawn(n: int) -> Records:
+        return Records(smooth_pictures(n, rng, side), rng.integers(classes, size=n), names)
+
+    private, other, public = drawn(clients * each), drawn(clients * each), drawn(40)
+    owner = np.repeat(np.arange(clients), each)
+
+    def sent(records: Records) -> Updates:
+        y = records.labels()
+        return Updates(
+            tuple(net.round(records.x[owner == c], y[owner == c], local, rng.spawn(1)[0]) for c in range(clients))
+        )
+
+    known = Assumptions(
+        batch=Rung.known(each),
+        rate=Rung.known(local.rate),
+        local_batch=Rung.known(local.batch or each),
+        steps=Rung.known(local.steps(each)),
+        epochs=Rung.known(local.epochs),
+        mode=Rung.known(local.mode),
+        prior=Rung.known("public records"),
+    )
+    mean = np.repeat(public.x.mean(axis=0, keepdims=True), len(private), axis=0)
+    even = Posterior(np.full((clients, classes), 1 / classes))
+    return Case(
+        leak=Leak.GRADIENT,
+        name="small network",
+        victim=sent(private),
+        knowledge=GradientKnowledge(
+            public=public, spec=spec, net=net, classes=classes, clients=clients, assumptions=known
+        ),
+        secret=GradientSecret(batch=private, client=owner, others=drawn(40)),
+        null=sent(other),
+        baselines={"even": even} if form == "labels" else {"public_mean": Reconstruction(mean, client=owner)},
+        seed=seed,
+    )
+
+
 def membership_case(
     seed: int, mu: float = 1.0, members: int = 60, others: int = 60, modality: Modality = Modality.TABLE
 ) -> Case:
@@ -158,6 +208,8 @@ def case_for(attack: type[Attack]) -> CaseFactory:
     """
     if attack.leak is Leak.INVERSION:
         return record_inversion_case if attack.form == "record" else inversion_case
+    if attack.leak is Leak.GRADIENT:
+        return lambda seed: gradient_case(seed, attack.form)
     if attack.leak is Leak.MEMBERSHIP:
         modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
         return lambda seed: membership_case(seed, modality=modality)

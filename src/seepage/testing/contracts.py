@@ -20,7 +20,13 @@ from seepage.core.attack import Attack
 from seepage.core.case import Case
 from seepage.core.errors import AccessDenied, BudgetExceeded, ConfigError, SeepageError
 from seepage.core.guess import Guess, Posterior, Reconstruction, Scores, Surrogate, Texts
-from seepage.core.knowledge import AttributeKnowledge, ExtractionKnowledge, InversionKnowledge, MembershipKnowledge
+from seepage.core.knowledge import (
+    AttributeKnowledge,
+    ExtractionKnowledge,
+    GradientKnowledge,
+    InversionKnowledge,
+    MembershipKnowledge,
+)
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.target import Target
@@ -210,14 +216,17 @@ def guess(bench: AttackBench) -> None:
     """The guess has the type, the shape and the range of its leak, and covers what was asked."""
     played = bench.first
     made, knowledge = played.guess, played.case.knowledge
-    wanted = GUESS_OF[bench.cls.leak]
+    wanted = Posterior if bench.cls.form == "labels" else GUESS_OF[bench.cls.leak]
     demand(isinstance(made, wanted), f"{bench.who}: a {wanted.__name__} was wanted, got a {type(made).__name__}")
     demand(finite(made), f"{bench.who}: the guess holds NaN or infinite values")
     if isinstance(made, Scores) and isinstance(knowledge, MembershipKnowledge):
         n = len(knowledge.candidates)
         demand(made.values.shape == (n,), f"{bench.who}: {n} scores were wanted, got {made.values.shape}")
-    if isinstance(made, Posterior) and isinstance(knowledge, AttributeKnowledge):
-        shape = (len(knowledge.partial), len(knowledge.values))
+    if isinstance(made, Posterior) and isinstance(knowledge, AttributeKnowledge | GradientKnowledge):
+        if isinstance(knowledge, AttributeKnowledge):
+            shape = (len(knowledge.partial), len(knowledge.values))
+        else:
+            shape = (knowledge.clients, knowledge.classes)
         demand(made.values.shape == shape, f"{bench.who}: shape {shape} was wanted, got {made.values.shape}")
         sums = made.values.sum(axis=1)
         demand(

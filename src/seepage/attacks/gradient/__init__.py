@@ -1,0 +1,1 @@
+"""Gradient inversion: records and labels read out of the updates of federated learning."""

@@ -1,0 +1,203 @@
+"""A client of federated learning: the model as the server sent it, and the update that local training makes of it."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from seepage.core.errors import ConfigError, ModelError
+from seepage.core.spec import InputSpec
+from seepage.core.victim import Update
+from seepage.models.recipes import seeded
+
+Array = np.ndarray
+Mode = Literal["train", "eval"]
+Named = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """What a client does with its records in one round.
+
+    Attributes:
+        kind: "gradient": one gradient of the mean loss over all its records; "delta": the change of the weights
+            after `epochs` passes of plain SGD.
+        batch: records a local step, for "delta"; 0 takes all of them.
+        epochs: passes over the records, for "delta".
+        rate: learning rate of the local steps, for "delta".
+        mode: "train" or "eval": batch normalisation by the batch's own statistics, or by the running ones.
+    """
+
+    kind: Literal["gradient", "delta"] = "gradient"
+    batch: int = 0
+    epochs: int = 1
+    rate: float = 0.01
+    mode: Mode = "train"
+
+    def batches(self, n: int, order: Int[Array, " n"]) -> list[Int[Array, " b"]]:
+        """The rows of each step of one epoch over `n` records taken in `order`."""
+        size = self.batch or n
+        return [order[first : first + size] for first in range(0, n, size)]
+
+    def steps(self, n: int) -> int:
+        """How many local steps `n` records make."""
+        return 1 if self.kind == "gradient" else self.epochs * -(-n // (self.batch or n))
+
+
+class ClientNet:
+    """A network at the weights that the server sent, as a function of its weights.
+
+    Records come in their own range (`spec.bounds`) and are normalised as `spec` says before they enter.
+    Parameter names are those of the module, which are those of an update.
+
+    Args:
+        module: the network, from prepared records (n, *shape) to logits (n, classes); copied.
+        spec: what one record is.
+        classes: how many classes.
+
+    Raises:
+        ModelError: when the module has no weights or does not answer (n, classes).
+    """
+
+    def __init__(self, module: nn.Module, spec: InputSpec, classes: int):
+        if not any(weight.is_floating_point() for weight in module.parameters()):
+            raise ModelError("the client's network has no weights: there is nothing that an update could be of")
+        self.spec, self.classes = spec, classes
+        self._modules = {"eval": copy.deepcopy(module).eval(), "train": _by_batch(copy.deepcopy(module).train())}
+        sides = (-1,) + (1,) * (len(spec.shape) - 1)
+        self._mean = torch.tensor(spec.mean or (0.0,)).reshape(sides)
+        self._std = torch.tensor(spec.std or (1.0,)).reshape(sides)
+        # Two records: batch normalisation cannot compute on one.
+        with torch.no_grad():
+            out = self.logits(torch.zeros(2, *spec.shape), mode="eval")
+        if tuple(out.shape) != (2, classes):
+            raise ModelError(
+                f"the client's network answered {tuple(out.shape)} for 2 records; (2, {classes}) was wanted"
+            )
+
+    @property
+    def module(self) -> nn.Module:
+        """A copy of the network, in evaluation mode."""
+        return copy.deepcopy(self._modules["eval"])
+
+    def weights(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+        """The weights by name, detached copies."""
+        return {name: w.detach().clone().to(dtype) for name, w in self._modules["eval"].named_parameters()}
+
+    def buffers(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+        """Running statistics and other buffers by name, copies; floating ones in `dtype`."""
+        return {
+            name: b.detach().clone().to(dtype) if b.is_floating_point() else b.detach().clone()
+            for name, b in self._modules["eval"].named_buffers()
+        }
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether a layer computes with statistics of the batch in "train" mode."""
+        return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self._modules["eval"].modules())  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def parameters(self) -> int:
+        """How many weights there are."""
+        return sum(weight.numel() for weight in self._modules["eval"].parameters())
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Records as the network takes them: normalised."""
+        return (x - self._mean.to(x)) / self._std.to(x)
+
+    def logits(self, x: Tensor, weights: Named | None = None, mode: Mode = "eval") -> Tensor:
+        """Logits (n, classes) of records (n, *shape) at `weights` (those sent, when not given); differentiable."""
+        own = self._modules[mode]
+        held = {} if weights is None else dict(weights)
+        buffers = self.buffers(x.dtype)
+        if weights is None:
+            held = {name: w.detach().to(x.dtype) for name, w in own.named_parameters()}
+        named = {name for name, _ in own.named_buffers()}
+        out = functional_call(own, {**held, **{k: v for k, v in buffers.items() if k in named}}, (self.prepare(x),))
+        if not isinstance(out, Tensor):
+            raise ModelError(f"the client's network answered a {type(out).__name__}; a tensor of logits was wanted")
+        return out
+
+    def loss(self, x: Tensor, y: Tensor, weights: Named | None = None, mode: Mode = "eval") -> Tensor:
+        """Mean cross-entropy; `y` are classes (n,), or distributions over them (n, classes)."""
+        return functional.cross_entropy(self.logits(x, weights, mode), y)
+
+    def gradient(
+        self, x: Tensor, y: Tensor, weights: Named | None = None, mode: Mode = "eval", create_graph: bool = False
+    ) -> dict[str, Tensor]:
+        """The gradient of the mean loss by parameter, in the precision of `x`; zero where the loss knows no way."""
+        held = self.weights(x.dtype) if weights is None else dict(weights)
+        held = {name: w if w.requires_grad else w.requires_grad_(True) for name, w in held.items()}
+        found = torch.autograd.grad(
+            self.loss(x, y, held, mode), list(held.values()), create_graph=create_graph, materialize_grads=True
+        )
+        return dict(zip(held, found, strict=True))
+
+    def trained(
+        self, x: Tensor, y: Tensor, rows: list[Int[Array, " b"]], rate: float, mode: Mode, create_graph: bool = False
+    ) -> dict[str, Tensor]:
+        """The weights after one step of SGD for each of `rows`, starting from those sent."""
+        held: dict[str, Tensor] = self.weights(x.dtype)
+        for some in rows:
+            picked = torch.from_numpy(some)
+            slope = self.gradient(x[picked], y[picked], held, mode, create_graph)
+            held = {name: w - rate * slope[name] for name, w in held.items()}
+            if not create_graph:
+                held = {name: w.detach() for name, w in held.items()}
+        return held
+
+    def round(
+        self,
+        x: Float[Array, " n ..."],
+        y: Int[Array, " n"],
+        local: LocalTraining,
+        rng: np.random.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> Update:
+        """The update that a client with these records sends.
+
+        Args:
+            x: its records.
+            y: their classes.
+            local: what it does.
+            rng: draws the order of the records, anew for each epoch.
+            dtype: precision of the computation; the tensors are sent in it.
+
+        Raises:
+            ConfigError: when one record a step meets batch normalisation in "train" mode.
+        """
+        if self.has_batch_norm and local.mode == "train" and min(local.batch or len(x), len(x)) < 2:
+            raise ConfigError(
+                "batch normalisation cannot train on one record a step: give batches of two or more, or mode = 'eval'"
+            )
+        records, labels = torch.from_numpy(x).to(dtype), torch.from_numpy(y).long()
+        # Dropout draws from torch's own generator.
+        with seeded(int(rng.integers(2**62))):
+            if local.kind == "gradient":
+                sent = self.gradient(records, labels, mode=local.mode)
+            else:
+                rows = [r for _ in range(local.epochs) for r in local.batches(len(x), rng.permutation(len(x)))]
+                before = self.weights(dtype)
+                after = self.trained(records, labels, rows, local.rate, local.mode)
+                sent = {name: after[name] - before[name] for name in before}
+        return Update({name: g.detach().numpy() for name, g in sent.items()}, local.kind)
+
+
+def _by_batch(module: nn.Module) -> nn.Module:
+    """The module with batch normalisation by the batch's own statistics, keeping no running ones.
+
+    The gradient is the same; nothing is written to in a forward pass, so that it can be differentiated and mapped.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
+            layer.track_running_stats = False
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                setattr(layer, name, None)
+    return module
