@@ -53,8 +53,8 @@ class LinearLayer(GradientAttack):
             return Outlook(prospect="expected", why="one record a client: every row of the layer is that record")
         return Outlook(
             prospect="possible",
-            why=f"{batch or 'an unknown number of'} records a client share the rows of the first layer: only neurons that "
-            "one record alone moves give it back",
+            why=f"{batch or 'an unknown number of'} records a client share the rows of the first layer: only neurons "
+            "that one record alone moves give it back",
             change="one record an update (works on every row), or larger batches (fewer neurons of one record's own)",
         )
 
