@@ -103,11 +103,17 @@ def _scorer(leak: Leak) -> Scorer:
     return import_module(f"seepage.scoring.{leak}").score
 
 
+def _silent(sent: Updates) -> Updates:
+    """Updates of zeros."""
+    zeros = [{name: np.zeros_like(tensor) for name, tensor in u.tensors.items()} for u in sent.clients]
+    return Updates(tuple(replace(u, tensors=z) for u, z in zip(sent.clients, zeros, strict=True)))
+
+
 def _constant(victim: Victim) -> Victim:
     """A victim of the same kind that says the same whatever it was trained on or is asked."""
     if isinstance(victim, Updates):
-        zeros = [{name: np.zeros_like(tensor) for name, tensor in u.tensors.items()} for u in victim.clients]
-        return Updates(tuple(replace(u, tensors=z) for u, z in zip(victim.clients, zeros, strict=True)))
+        asked = victim.asked
+        return replace(_silent(victim), asked=None if asked is None else lambda net: _silent(asked(net)))
     assert isinstance(victim, Model)
     prior = np.arange(1, victim.classes + 1) / np.arange(1, victim.classes + 1).sum()
     return ConstantVictim(prior, victim.spec)

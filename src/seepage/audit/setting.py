@@ -256,12 +256,14 @@ def _federation(given: Given) -> _Made:
         config.seed,
         given.trust_pickle,
     )
-    if "access" in table.model_fields_set and table.access is not Access.UPDATES:
-        raise ConfigError(f"[victim] access: a federation gives 'updates', not '{table.access}'")
+    granted = table.access if "access" in table.model_fields_set else Access.UPDATES
+    if granted not in (Access.UPDATES, Access.ROUNDS):
+        raise ConfigError(
+            f"[victim] access: of a federation the adversary sees 'updates', or it leads the 'rounds' with models of "
+            f"its own (a malicious server); not '{table.access}'"
+        )
     identity = {"victim": {"kind": table.kind, **_fingerprints(table.options)}, "federated": told}
-    return _Made(
-        scene, str(table.options.get("net") or _where(table.options)), identity, Access.UPDATES, lambda: scene.offers
-    )
+    return _Made(scene, str(table.options.get("net") or _where(table.options)), identity, granted, lambda: scene.offers)
 
 
 def _classifier(given: Given) -> _Made:

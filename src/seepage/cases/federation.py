@@ -64,7 +64,7 @@ class Federation(Scene):
 
     @property
     def offers(self) -> frozenset[Access]:
-        return frozenset({Access.UPDATES})
+        return frozenset({Access.ROUNDS})
 
     @cached_property
     def rows(self) -> Int[Array, " k n"]:
@@ -110,12 +110,16 @@ class Federation(Scene):
         return None if self.twin_missing else self.updates(self.spare, self.spare_rows, "other clients")
 
     def updates(self, pool: Records, rows: Int[Array, " k n"], name: str) -> Updates:
-        """What clients with these rows of a pool send."""
+        """What clients with these rows of a pool send, for the honest model and for any other."""
         labels = pool.labels()
-        streams = [stream(self.seed, "federation", name, str(client)) for client in range(len(rows))]
-        return Updates(
-            tuple(
-                self.net.round(pool.x[mine], labels[mine], self.local, rng)
-                for mine, rng in zip(rows, streams, strict=True)
+
+        def sent(net: ClientNet) -> Updates:
+            streams = [stream(self.seed, "federation", name, str(client)) for client in range(len(rows))]
+            return Updates(
+                tuple(
+                    net.round(pool.x[mine], labels[mine], self.local, rng)
+                    for mine, rng in zip(rows, streams, strict=True)
+                )
             )
-        )
+
+        return Updates(sent(self.net).clients, asked=sent)

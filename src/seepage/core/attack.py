@@ -4,6 +4,7 @@ One abstract base a leak narrows the types of `run`; a paper is one final class 
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -153,7 +154,8 @@ class UpdateAttack(Attack):
 
     def assumed(self, knowledge: GradientKnowledge, **guessed: Any) -> dict[str, float | str | None]:
         """What a result rests on, in words, for `Guess.facts`: the rungs used, and those guessed on the way."""
-        return knowledge.assumptions.only(self.uses | set(guessed)).guess(**guessed).facts()
+        ladder = replace(knowledge.assumptions, active=Access.ROUNDS in self.needs)
+        return ladder.only(self.uses | set(guessed)).guess(**guessed).facts()
 
 
 class GradientAttack(UpdateAttack):

@@ -81,10 +81,18 @@ class UpdateDefense(Defense):
     def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
         if isinstance(victim, Updates):
             # One generator a client: shared noise would cancel in the difference of two clients.
-            return Updates(tuple(self.apply(u, r) for u, r in zip(victim.clients, rng.spawn(len(victim)), strict=True)))
+            sent = tuple(self.apply(u, r) for u, r in zip(victim.clients, rng.spawn(len(victim)), strict=True))
+            asked = victim.asked
+            if asked is None:
+                return Updates(sent)
+            again = rng.spawn(1)[0]
+            return Updates(sent, lambda net: self._defended(asked(net), again))
         if not isinstance(victim, Update):
             return super().on_victim(victim, rng)
         return self.apply(victim, rng)
+
+    def _defended(self, sent: Updates, rng: np.random.Generator) -> Updates:
+        return Updates(tuple(self.apply(u, r) for u, r in zip(sent.clients, rng.spawn(len(sent)), strict=True)))
 
 
 class TrainingDefense(Defense):

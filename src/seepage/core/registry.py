@@ -92,6 +92,8 @@ ATTACKS = Catalogue(
         "embedding-inversion": "seepage.attacks.inversion.embeddings:EmbeddingInversion",
         "embedding-search": "seepage.attacks.inversion.embeddings:EmbeddingSearch",
         "linear-layer": "seepage.attacks.gradient.phong2017:LinearLayer",
+        "imprint": "seepage.attacks.gradient.fowl2022:RobbingTheFed",
+        "trap-weights": "seepage.attacks.gradient.boenisch2023:TrapWeights",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
     },
     "seepage.attacks",
@@ -103,6 +105,7 @@ DEFENSES = Catalogue(
         "round": "seepage.defenses.outputs.rounding:Round",
         "labels-only": "seepage.defenses.outputs.labels:LabelsOnly",
         "top-k": "seepage.defenses.outputs.topk:TopK",
+        "check-received": "seepage.defenses.updates.received:CheckReceived",
     },
     "seepage.defenses",
 )

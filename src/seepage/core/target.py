@@ -116,7 +116,9 @@ class WhiteBox:
 
 def _possible(victim: Victim) -> frozenset[Access]:
     """The accesses that such a kind of victim has the methods for, whatever it says it offers."""
-    if isinstance(victim, Update | Updates):
+    if isinstance(victim, Updates):
+        return closure({Access.UPDATES} if victim.asked is None else {Access.ROUNDS})
+    if isinstance(victim, Update):
         return frozenset({Access.UPDATES})
     can: set[Access] = set()
     if isinstance(victim, Model):
@@ -180,6 +182,9 @@ class Target:
         if isinstance(victim, Updates):
             self.clients = len(victim)
             self._ask["update"] = lambda client: victim.clients[client]
+            asked = victim.asked
+            if asked is not None:
+                self._ask["round"] = lambda net: asked(net)
         elif isinstance(victim, Update):
             self.clients = 1
             self._ask["update"] = lambda client: (victim,)[client]
@@ -325,3 +330,13 @@ class Target:
             raise DataError(f"clients are numbered 0 to {(self.clients or 0) - 1}, got {client}")
         self.meter.charge(1, Access.UPDATES)
         return ask(client)
+
+    def round(self, net: Any) -> tuple[Update, ...]:
+        """The updates that all clients send for a model of the adversary's own. One query a client.
+
+        Args:
+            net: the model (`seepage.models.federated.ClientNet`).
+        """
+        ask = self._open(Access.ROUNDS, "round")
+        self.meter.charge(self.clients or 1, Access.ROUNDS)
+        return ask(net).clients

@@ -107,16 +107,19 @@ class Updates:
 
     Attributes:
         clients: the updates, by client number.
+        asked: what the same clients send when they are given another model (`models.federated.ClientNet`), as
+            an active server does; None where the round is over.
     """
 
     clients: tuple[Update, ...]
+    asked: "Callable[[Any], Updates] | None" = None
 
     def __len__(self) -> int:
         return len(self.clients)
 
     @property
     def offers(self) -> frozenset[Access]:
-        return frozenset({Access.UPDATES})
+        return frozenset({Access.UPDATES if self.asked is None else Access.ROUNDS})
 
 
 Victim = Model | LanguageModel | Update | Updates

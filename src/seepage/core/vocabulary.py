@@ -35,6 +35,7 @@ class Access(StrEnum):
     TEXT = "text"
     TOKEN_LOGPROBS = "token_logprobs"
     UPDATES = "updates"
+    ROUNDS = "rounds"
 
 
 # Each access with what it gives besides itself: scores can be cut to labels, never the other way.
@@ -58,6 +59,8 @@ _GIVES: dict[Access, frozenset[Access]] = {
     Access.TEXT: frozenset(),
     Access.TOKEN_LOGPROBS: frozenset({Access.TEXT}),
     Access.UPDATES: frozenset(),
+    # Who may send out a model of its own sees what comes back for the honest one too.
+    Access.ROUNDS: frozenset({Access.UPDATES}),
 }
 
 

@@ -17,6 +17,7 @@ _OPENNESS = (
     Access.TOP_K,
     Access.LABELS,
     Access.UPDATES,
+    Access.ROUNDS,
     Access.TOKEN_LOGPROBS,
     Access.TEXT,
 )
@@ -30,6 +31,8 @@ _CLOSE = {
     Access.TOP_K: "Answer with the label alone, then audit again.",
     Access.LABELS: "Labels alone leak here, so nothing is left to hide in the answers: retrain with a defense, "
     "and limit how much one caller may ask.",
+    Access.ROUNDS: "Have clients look at the model they are sent before they train it ('check-received'), and clip and "
+    "noise what they send: a sum over clients does not protect them from a server that plants weights.",
     Access.UPDATES: "Do not send bare updates: clip and noise them, or aggregate them securely before anyone sees one.",
     Access.TOKEN_LOGPROBS: "Do not return token probabilities, then audit again with text alone.",
     Access.TEXT: "Filter what the model writes against the training text, and remove duplicates from that text.",

@@ -18,6 +18,7 @@ ACCESS_WORDS: dict[Access, str] = {
     Access.TEXT: "text",
     Access.TOKEN_LOGPROBS: "token log-probabilities",
     Access.UPDATES: "updates",
+    Access.ROUNDS: "rounds led",
 }
 
 

@@ -93,6 +93,7 @@ _HOLDING = {
     Access.LABELS: "who sees only the label the model answers with",
     Access.EMBEDDINGS: "who sees the model's embeddings",
     Access.UPDATES: "who sees the updates sent in training",
+    Access.ROUNDS: "who leads the training and sends out models of its own",
     Access.TOKEN_LOGPROBS: "who sees the probabilities of the model's words",
     Access.TEXT: "who sees only the text the model writes",
 }

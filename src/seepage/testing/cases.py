@@ -132,9 +132,14 @@ def gradient_case(seed: int, form: str = "", local: LocalTraining | None = None)
 
     def sent(records: Records) -> Updates:
         y = records.labels()
-        return Updates(
-            tuple(net.round(records.x[owner == c], y[owner == c], local, rng.spawn(1)[0]) for c in range(clients))
-        )
+
+        def asked(net: ClientNet) -> Updates:
+            streams = [stream(seed, "testing", "gradient", str(c)) for c in range(clients)]
+            return Updates(
+                tuple(net.round(records.x[owner == c], y[owner == c], local, streams[c]) for c in range(clients))
+            )
+
+        return Updates(asked(net).clients, asked)
 
     known = Assumptions(
         batch=Rung.known(each),

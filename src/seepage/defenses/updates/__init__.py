@@ -1,0 +1,1 @@
+"""Defenses that change what a client of federated learning sends."""

@@ -1,0 +1,46 @@
+"""Clients that look at the model before they train it."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from seepage.core.defense import UpdateDefense
+from seepage.core.victim import Update, Updates, Victim
+from seepage.models.federated import ClientNet
+from seepage.models.received import inspect_received
+
+
+class CheckReceived(UpdateDefense):
+    """Clients send nothing (zeros) for a model that bears the marks of a malicious server.
+
+    Identical rows and mirrored weights are looked for. An honest model's update leaves unchanged: this is no defense
+    against a server that only reads. What is planted in another way, or blurred, passes.
+    """
+
+    name: ClassVar[str] = "check-received"
+    title: ClassVar[str] = "Clients look at the model they receive"
+    cites: ClassVar[tuple[str, ...]] = (
+        "Garov, Dimitrov, Jovanovic, Vechev 2024, Hiding in Plain Sight: Disguising Data Stealing Attacks in Federated "
+        "Learning, ICLR",
+        "Fowl, Geiping, Czaja, Goldblum, Goldstein 2022, Robbing the Fed, ICLR (the marks of an imprint)",
+    )
+
+    def apply(self, update: Update, rng: np.random.Generator) -> Update:
+        return update
+
+    def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
+        if not isinstance(victim, Updates) or victim.asked is None:
+            return super().on_victim(victim, rng)
+        asked = victim.asked
+
+        def careful(net: ClientNet) -> Updates:
+            sent = asked(net)
+            if not inspect_received(net):
+                return sent
+            return Updates(tuple(_nothing(update) for update in sent.clients))
+
+        return Updates(victim.clients, careful)
+
+
+def _nothing(update: Update) -> Update:
+    return Update({name: np.zeros_like(tensor) for name, tensor in update.tensors.items()}, update.kind)
