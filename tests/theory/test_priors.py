@@ -623,3 +623,16 @@ def test_a_prior_that_copies_members_is_found_by_its_draws() -> None:
     assert found.near == len(members)
     assert found.p_draws is not None
     assert found.p_draws < 0.01
+
+
+def test_components_of_many_large_records_are_those_of_the_whole_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above a size the greatest components alone are computed; they span the same space and are as strong."""
+    rng = np.random.default_rng(0)
+    planes = rng.normal(size=(6, 1, 12, 12))
+    x = 0.5 + 0.02 * np.einsum("nk,kchw->nchw", rng.normal(size=(300, 6)) * np.arange(6, 0, -1), planes)
+    x = np.clip(x + 0.001 * rng.normal(size=x.shape), 0, 1).astype(np.float32)
+    whole = PCAPrior.fit(x, InputSpec((1, 12, 12)), components=6, mirror=False)
+    monkeypatch.setattr("seepage.models.priors.pca._LARGE", 50)
+    few = PCAPrior.fit(x, InputSpec((1, 12, 12)), components=6, mirror=False)
+    np.testing.assert_allclose(few.basis, whole.basis, atol=2e-3 * np.abs(whole.basis).max())
+    np.testing.assert_allclose(few.encode(x), whole.encode(x), atol=2e-2)

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from sklearn.utils.extmath import randomized_svd
 
 from seepage.core.errors import DataError
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Modality
 
 Array = np.ndarray
+# Above so many records and values, not all components are computed.
+_LARGE = 2000
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ class PCAPrior:
         unit = spec.bounds.to_unit(x)
         if mirror and spec.modality is Modality.IMAGE:
             unit = np.concatenate([unit, unit[..., ::-1]])
-        flat = unit.reshape(len(unit), -1).astype(np.float64)
-        mean = flat.mean(axis=0)
-        s, vt = _principal(flat - mean)
+        flat = unit.reshape(len(unit), -1)
+        mean = flat.mean(axis=0, dtype=np.float64)
+        s, vt = _principal(flat, mean, components)
         std = s / np.sqrt(max(len(flat) - 1, 1))
         keep = min(components, len(x) - 1, int((std > 1e-5 * max(float(std[0]), 1e-12)).sum()))
         if keep < 1 or std[0] <= 0:
@@ -120,9 +123,18 @@ def reopened(
     return PCAPrior(spec, mean, basis, learned)
 
 
-def _principal(centred: Array) -> tuple[Array, Array]:
-    """Singular values and right singular vectors, greatest first, by the smaller of the two Gram matrices."""
-    n, d = centred.shape
+def _principal(flat: Array, mean: Array, most: int) -> tuple[Array, Array]:
+    """Singular values and right singular vectors of the records about their mean, greatest first.
+
+    All of them, by the smaller of the two Gram matrices; or the greatest `most`, by random projections (Halko,
+    Martinsson, Tropp 2011), where that matrix would take gigabytes.
+    """
+    n, d = flat.shape
+    if min(n, d) > _LARGE and 4 * most < min(n, d):
+        centred = flat - mean.astype(flat.dtype)
+        _, s, vt = randomized_svd(centred, most, random_state=0)
+        return s.astype(np.float64), vt.astype(np.float64)
+    centred = flat.astype(np.float64) - mean
     gram = centred @ centred.T if n < d else centred.T @ centred
     values, vectors = np.linalg.eigh(gram)
     order = np.argsort(values)[::-1]
