@@ -82,15 +82,16 @@ def _from_table(path: Path, column: str | None, reading: Reading, what: str) -> 
         if name is not None and name not in names:
             raise DataError(f"{what}: {path.name} has no column '{name}': {did_you_mean(name, names)}")
     found = frame[column]
-    missing = int(found.isna().sum())
+    values = found.tolist()
+    missing = sum(value is None or value != value for value in values)
     if missing:
         raise DataError(
             f"{what}: {missing} of {len(found)} texts in column '{column}' are missing: leave those rows out"
         )
-    if not all(isinstance(value, str) for value in found):
+    if not all(isinstance(value, str) for value in values):
         raise DataError(f"{what}: column '{column}' of {path.name} holds values of type {found.dtype}, no texts")
     ids = [f"row {row + 1}" for row in range(len(found))] if reading.id is None else [str(v) for v in frame[reading.id]]
-    return _records(found.tolist(), ids, path.name, reading, what)
+    return _records(values, ids, path.name, reading, what)
 
 
 def _records(texts: Sequence[str], ids: Sequence[str] | None, source: str, reading: Reading, what: str) -> Records:

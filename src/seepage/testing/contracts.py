@@ -20,7 +20,13 @@ from seepage.core.attack import Attack
 from seepage.core.case import Case
 from seepage.core.errors import AccessDenied, BudgetExceeded, ConfigError, SeepageError
 from seepage.core.guess import Guess, Posterior, Reconstruction, Scores, Surrogate, Texts
-from seepage.core.knowledge import AttributeKnowledge, ExtractionKnowledge, InversionKnowledge, MembershipKnowledge
+from seepage.core.knowledge import (
+    AttributeKnowledge,
+    ExtractionKnowledge,
+    InversionKnowledge,
+    MembershipKnowledge,
+    TextInversionKnowledge,
+)
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.target import Target
@@ -32,11 +38,13 @@ from seepage.testing.defense_contracts import check_defense as check_defense
 from seepage.testing.fingerprints import fingerprint, finite, global_generators, probe_of, reached
 from seepage.testing.plugins import ContractBroken as ContractBroken
 from seepage.testing.plugins import check_card, check_configuration, demand
-from seepage.testing.recording import RecordingLanguageModel, RecordingModel, recording
+from seepage.testing.recording import Recording, recording
 from seepage.testing.scorer_contracts import check_scorer as check_scorer
 
 Array = np.ndarray
 
+# What a guess is, by leak; of a form of a leak that guesses something else, by both.
+GUESS_OF_FORM: Mapping[tuple[Leak, str], type[Guess]] = {(Leak.INVERSION, "text"): Texts}
 GUESS_OF: Mapping[Leak, type[Guess]] = {
     Leak.INVERSION: Reconstruction,
     Leak.GRADIENT: Reconstruction,
@@ -53,7 +61,7 @@ class Played:
 
     guess: Guess
     target: Target
-    watched: RecordingModel | RecordingLanguageModel | None
+    watched: Recording | None
     attack: Attack
     case: Case
 
@@ -210,7 +218,7 @@ def guess(bench: AttackBench) -> None:
     """The guess has the type, the shape and the range of its leak, and covers what was asked."""
     played = bench.first
     made, knowledge = played.guess, played.case.knowledge
-    wanted = GUESS_OF[bench.cls.leak]
+    wanted = GUESS_OF_FORM.get((bench.cls.leak, bench.cls.form), GUESS_OF[bench.cls.leak])
     demand(isinstance(made, wanted), f"{bench.who}: a {wanted.__name__} was wanted, got a {type(made).__name__}")
     demand(finite(made), f"{bench.who}: the guess holds NaN or infinite values")
     if isinstance(made, Scores) and isinstance(knowledge, MembershipKnowledge):
@@ -232,6 +240,9 @@ def guess(bench: AttackBench) -> None:
             len(made.values) == n and all(made.values),
             f"{bench.who}: a text or more for each of {n} prompts was wanted",
         )
+    if isinstance(made, Texts) and isinstance(knowledge, TextInversionKnowledge):
+        n, got = knowledge.captured, len(made.values)
+        demand(got == n, f"{bench.who}: texts for each of {n} captured vectors were wanted, got {got}")
     if isinstance(made, Surrogate):
         spec, classes = played.target.spec, played.target.classes
         demand(

@@ -32,7 +32,7 @@ def word_parts(
     for i, found in enumerate(held):
         np.add.at(shares[i], list(found), 1 / max(len(found), 1))
     told = shares @ alone
-    scale = float((told * vectors).sum() / max((told**2).sum(), 1e-12))
+    scale = max(float((told * vectors).sum() / max((told**2).sum(), 1e-12)), 0.0)
     gram = cho_factor(shares @ shares.T + ridge * np.eye(len(vectors)))
     return scale * alone + shares.T @ cho_solve(gram, vectors - scale * told)
 
@@ -50,7 +50,7 @@ class Edits:
         pool: (k,) the words that may be put in.
         parts: (v, d) what each word adds.
         order: which word follows which.
-        fluency: weight of the mean log-probability of the words, beside the cosine.
+        fluency: weight of the log-probability of the words, beside the cosine.
         phrases: word numbers of public texts that lie near, to take runs of words from.
     """
 
@@ -85,10 +85,10 @@ class Edits:
         put = self._cosines(base, pool)
         for i in range(n + 1):
             gain = after[i][self.pool] + before[i][self.pool] - whole[i]
-            rated.append((put + self.fluency * gain / (n + 2), i, 0))
+            rated.append((put + self.fluency * gain, i, 0))
         for i in range(n):
             gain = after[i][self.pool] + before[i + 1][self.pool] - whole[i] - whole[i + 1]
-            rated.append((self._cosines(base - own[i], pool) + self.fluency * gain / (n + 1), i, 1))
+            rated.append((self._cosines(base - own[i], pool) + self.fluency * gain, i, 1))
         grid = np.stack([row for row, _, _ in rated])
         # A little noise, so that two rounds at one sentence do not ask the same.
         grid = grid + rng.gumbel(scale=0.003, size=grid.shape)
@@ -110,11 +110,14 @@ class Edits:
         return (base @ self.goal + added @ self.goal) / length
 
     def _moves(self, s: Sentence, most: int, rng: np.random.Generator) -> list[Sentence]:
-        """Two words exchanged, or a run of words put elsewhere: the more fluent of many drawn."""
+        """Two words exchanged, a run of words put elsewhere or taken out: the more fluent of many drawn."""
         drawn: list[Sentence] = []
         for _ in range(4 * most):
             i, j = sorted(rng.integers(len(s) + 1, size=2).tolist())
-            if rng.random() < 0.4 and i < j < len(s):
+            kind = rng.random()
+            if kind < 0.15 and 0 < j - i < len(s):
+                drawn.append((*s[:i], *s[j:]))
+            elif kind < 0.5 and i < j < len(s):
                 drawn.append((*s[:i], s[j], *s[i + 1 : j], s[i], *s[j + 1 :]))
             elif i < j:
                 rest, run = (*s[:i], *s[j:]), s[i:j]

@@ -1,6 +1,7 @@
 """A sentence searched for whose vector is the captured one."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,7 +25,7 @@ LEAST = 20
 # Share of a budget that may be spent on learning, before any search.
 LEARNING = 0.4
 _NEAR = 30
-_RIDGE = 1.0
+_RIDGE = 3.0
 _PART_RIDGE = 0.1
 
 
@@ -50,8 +51,8 @@ class SentenceSearch(TextInversionAttack):
     with the nearest public texts and the words believed most, and keeps a beam of sentences. In each round changes
     of them are proposed (a word put in, taken out or exchanged, words moved, a run of words taken from a near
     public text), judged without a query by the parts of their words, and the most promising ones asked. A sentence
-    is as good as the cosine of its vector to the captured one, plus `fluency` times the mean log-probability of
-    its words.
+    is as good as the cosine of its vector to the captured one, plus `fluency` times its log-probability over the
+    usual number of words. The beam holds no more than two sentences of the same words.
 
     That a guess is asked again and corrected by where its vector lies is the idea of Morris et al. 2023, who
     train a language model to do it; that a search with a model of language can do without training is that of
@@ -139,9 +140,9 @@ class SentenceSearch(TextInversionAttack):
         common = np.arange(min(100, len(beliefs)))
         pool = np.unique(np.concatenate([strong[: self.pool], common]))
         edits = Edits(
-            goal, pool, learned.parts, learned.order, self.fluency, tuple(tuple(learned.held[i]) for i in near)
+            goal, pool, learned.parts, learned.order, self.fluency / learned.usual, tuple(tuple(learned.held[i]) for i in near)
         )
-        beam = _Beam(goal, learned, self.fluency)
+        beam = _Beam(goal, learned, self.fluency / learned.usual)
         for i in near[: self.beam]:
             beam.add([tuple(learned.held[i])], learned.vectors[i : i + 1])
         left = queries
@@ -150,7 +151,7 @@ class SentenceSearch(TextInversionAttack):
             beam.add(start, asked(target, beam.texts(start)))
         left -= len(start)
         while left > 0:
-            best = beam.best(self.beam)
+            best = beam.best(self.beam, alike=2)
             wanted = min(self.asked_a_round, left)
             each = -(-wanted // len(best))
             found = [other for one in best for other in edits.propose(one, beam.vectors[one], each, rng)]
@@ -177,14 +178,24 @@ class _Beam:
     def add(self, sentences: Sequence[Sentence], vectors: Float[Array, " n d"]) -> None:
         for sentence, vector in zip(sentences, vectors, strict=True):
             self.vectors[sentence] = vector
-            fluent = self._learned.order.fluency(sentence) if sentence else -20.0
+            fluent = self._learned.order.fluency(sentence)
             self._good[sentence] = float(vector @ self._goal) + self._fluency * fluent
 
     def unseen(self, sentences: Sequence[Sentence]) -> list[Sentence]:
         return [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.vectors]
 
-    def best(self, most: int) -> list[Sentence]:
-        return sorted(self._good, key=lambda sentence: (-self._good[sentence], sentence))[:most]
+    def best(self, most: int, alike: int | None = None) -> list[Sentence]:
+        """The best sentences, at most `alike` of them made of the same words."""
+        chosen: list[Sentence] = []
+        met: Counter[frozenset[int]] = Counter()
+        for sentence in sorted(self._good, key=lambda sentence: (-self._good[sentence], sentence)):
+            held = frozenset(sentence)
+            if alike is None or met[held] < alike:
+                met[held] += 1
+                chosen.append(sentence)
+            if len(chosen) == most:
+                break
+        return chosen
 
 
 def _ending(texts: Sequence[str]) -> str:

@@ -38,7 +38,8 @@ class SentenceWords(TextInversionAttack):
     queries: int = Field(default=20_000, ge=LEAST, description="texts and words asked to learn from, budget permitting")
     vocabulary: int = Field(default=20_000, ge=1, description="words looked for at the most, the frequent ones first")
     alone: bool = Field(default=True, description="whether words are also asked alone, with what texts leave over")
-    ridge: float = Field(default=1.0, gt=0, description="of the ridge regressions")
+    ridge: float = Field(default=3.0, gt=0, description="of the ridge regressions")
+    plain: bool = Field(default=False, description="rank by the classifiers' plain answers, as in the paper")
 
     def cost(self, knowledge: TextInversionKnowledge, budget: int | None) -> int:
         return within(self.queries, budget)
@@ -56,7 +57,7 @@ class SentenceWords(TextInversionAttack):
         single = vocabulary.names[: left - len(texts)] if self.alone else ()
         alone = asked(target, single) if single else np.zeros((0, vectors.shape[1]))
         held = vocabulary.numbers(texts)
-        heads = WordBeliefs.fit(vectors, held, vocabulary, alone, self.ridge)
+        heads = WordBeliefs.fit(vectors, held, vocabulary, alone, self.ridge, self.plain)
         usual = usual_length(held)
         guesses: list[tuple[str, ...]] = []
         for beliefs in heads(directions(target.captured_embeddings())):

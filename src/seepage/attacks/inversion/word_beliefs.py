@@ -13,7 +13,6 @@ from seepage.core.words import document_counts, words
 Array = np.ndarray
 # Every fifth text is held out: scores are brought to one scale there, and the threshold is chosen there.
 HELD_OUT = 5
-_LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,12 @@ class WordBeliefs:
     """How strongly a vector speaks for each word of a vocabulary.
 
     One ridge regression a word, on whether a text holds it, all in one closed form (Hoerl, Kennard 1970). The
-    answer of a head is set against its answers to texts it has not learned from: a belief of 3 is three standard
-    deviations above them, the same for a rare word as for a common one.
+    answer of a head is set against its answers to texts it has not learned from,
+
+        belief = (answer - mean) / (spread + median spread of all heads),
+
+    so that a rare word, whose head never answers much, is heard beside a common one; the median keeps words that
+    only one or two texts hold from being heard by their noise.
 
     Attributes:
         weights, offset: of the heads.
@@ -75,6 +78,7 @@ class WordBeliefs:
         vocabulary: Vocabulary,
         alone: Float[Array, " a d"],
         ridge: float,
+        plain: bool = False,
     ) -> "WordBeliefs":
         """Heads from texts and, where they were asked, single words.
 
@@ -84,6 +88,7 @@ class WordBeliefs:
             vocabulary: the words.
             alone: the vectors of its first `a` words, each asked as a text of its own; may be empty.
             ridge: weight of the penalty, beside covariances summed over texts.
+            plain: whether the answers themselves are the beliefs.
         """
         test = np.arange(len(vectors)) % HELD_OUT == 0 if len(vectors) >= HELD_OUT else np.ones(len(vectors), bool)
         learn = ~test if (~test).any() else test
@@ -97,8 +102,13 @@ class WordBeliefs:
         found = cho_solve(gram, x.T @ y)
         offset = share - centre @ found
         tried = vectors[test] @ found + offset
-        mean, spread = tried.mean(axis=0), tried.std(axis=0) + _LEAST_SPREAD
-        threshold = _threshold((tried - mean) / spread, there[test], vocabulary.weight)
+        if plain:
+            even = np.ones(len(vocabulary))
+            return cls(found, offset, 0 * even, even, _threshold(tried, there[test], even, np.linspace(0.05, 1, 20)))
+        mean, spread = tried.mean(axis=0), tried.std(axis=0)
+        # At least something, for an encoder that answers always the same.
+        spread = spread + max(float(np.median(spread)), 1e-9)
+        threshold = _threshold((tried - mean) / spread, there[test], vocabulary.weight, np.linspace(0.5, 8, 31))
         return cls(found, offset, mean, spread, threshold)
 
 
@@ -109,9 +119,10 @@ def _presence(held: Sequence[Sequence[int]], size: int) -> Float[Array, " n v"]:
     return rows
 
 
-def _threshold(beliefs: Float[Array, " n v"], there: Array, weight: Float[Array, " v"]) -> float:
+def _threshold(
+    beliefs: Float[Array, " n v"], there: Array, weight: Float[Array, " v"], grid: Float[Array, " g"]
+) -> float:
     """The belief at which the words above it and the words that are there agree best (F1, each word by its weight)."""
-    grid = np.linspace(0.5, 8.0, 31)
     worth = (there * weight).sum()
     found = []
     for level in grid:

@@ -1,6 +1,7 @@
 """Which word follows which, learned from public texts: how likely a sentence is, and which words fit a gap."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -51,9 +52,8 @@ class WordOrder:
         return np.log(column / self._total)
 
     def fluency(self, sentence: Sequence[int]) -> float:
-        """The mean log-probability of its words, its end among them: 0 at the most."""
-        row = [self.edge, *sentence, self.edge]
-        return float(np.mean([self._one(v, w) for v, w in zip(row[:-1], row[1:], strict=True)]))
+        """The log-probability of its words, its end among them: 0 at the most, less with every word."""
+        return float(sum(self._one(v, w) for v, w in pairwise([self.edge, *sentence, self.edge])))
 
     def _one(self, v: int, w: int) -> float:
         start, end = self._next.indptr[v], self._next.indptr[v + 1]
