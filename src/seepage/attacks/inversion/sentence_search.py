@@ -140,7 +140,12 @@ class SentenceSearch(TextInversionAttack):
         common = np.arange(min(100, len(beliefs)))
         pool = np.unique(np.concatenate([strong[: self.pool], common]))
         edits = Edits(
-            goal, pool, learned.parts, learned.order, self.fluency / learned.usual, tuple(tuple(learned.held[i]) for i in near)
+            goal,
+            pool,
+            learned.parts,
+            learned.order,
+            self.fluency / learned.usual,
+            tuple(tuple(learned.held[i]) for i in near),
         )
         beam = _Beam(goal, learned, self.fluency / learned.usual)
         for i in near[: self.beam]:
