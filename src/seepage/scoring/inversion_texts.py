@@ -20,7 +20,7 @@ from seepage.core.secrets import TextInversionSecret
 from seepage.core.words import document_counts, words
 from seepage.scoring import controls as against
 from seepage.scoring.means import RecordMean
-from seepage.scoring.texts import edit_similarity, rouge_l, rouge_n, same_words, weighted_recall, word_overlap
+from seepage.scoring.texts import edit_similarity, rouge_l, rouge_n, same_words, weighted_recall
 
 Array = np.ndarray
 
@@ -31,8 +31,7 @@ COMMON = 0.02
 READ = 2.0
 _TITLES = {
     HEADLINE: "Content words recovered",
-    "word_f1": "Words in common (F1)",
-    "rouge_1": "ROUGE-1",
+    "rouge_1": "ROUGE-1 (words in common)",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
     "edit_similarity": "Edit similarity",
@@ -114,7 +113,6 @@ class _Reader:
         kept = words(text)[: round(READ * len(wanted))]
         return {
             HEADLINE: weighted_recall(kept, wanted, self.weight),
-            "word_f1": word_overlap(text, truth).f1,
             "rouge_1": rouge_n(text, truth, 1).f1,
             "rouge_2": rouge_n(text, truth, 2).f1,
             "rouge_l": rouge_l(text, truth).f1,
@@ -136,7 +134,7 @@ def score(guess: Guess, secret: TextInversionSecret, controls: Controls) -> Scor
       (`word_weights`; of a guess, only twice as many words as the true text has are read). Chance 0: a guess made
       blind of vectors and of other texts names no word, and what ordinary language recalls by itself is what the
       model-free guesses and the vectors of other texts show. A text of common words alone counts 0.
-    - `word_f1`, `rouge_1`, `rouge_2`, `rouge_l` (F1), `edit_similarity`: likeness to the true text, chance 0 by the
+    - `rouge_1`, `rouge_2`, `rouge_l` (F1), `edit_similarity`: likeness to the true text, chance 0 by the
       same reasoning.
     - `exact`: the same words in the same order; chance 0.
     - `record_identified`: the true text is, of all captured ones, the nearest to the guess, by the cosine of their
