@@ -44,7 +44,7 @@ _SUFFIXES = {
     ".joblib": "sklearn",
 }
 # The first parameter of a kind's constructor that names a file or an address, for `wrap`.
-_WHERE = {"torch": "weights", "sklearn": "path", "onnx": "path", "http": "url"}
+_WHERE = {"torch": "weights", "sklearn": "path", "onnx": "path", "http": "url", "encoder": "path"}
 _NOT_OPTIONS = frozenset({"self", "spec", "trust_pickle"})
 
 
