@@ -15,7 +15,8 @@ from seepage.core.errors import ConfigError, DataError, SeepageError
 from seepage.core.record import AuditRecord
 from seepage.core.words import words
 from seepage.report import write_reports
-from seepage.report.load import load_arrays
+from seepage.report.html import render_html
+from seepage.report.load import load_all, load_arrays
 from seepage.report.words import hero
 from seepage.store.files import read_record
 from seepage.testing.texts import BagEncoder, sentences
@@ -130,6 +131,9 @@ def test_the_report_shows_texts_only_when_asked(done: AuditRecord, place: Path) 
     hidden = write_reports(run)["report"].read_text("utf-8")
     assert not any(text in hidden for text in private)
     assert "Can a text be read from the vector" in hidden
+    arrays, _ = load_all(run, done, show_records=True)
+    given = render_html(done, arrays, show_records=False)
+    assert not any(text in given for text in private), "texts that are at hand were shown without being asked for"
     assert hero(["leak"], texts=True)[1] == "This model gives away the texts it was asked about."
 
 

@@ -1,6 +1,7 @@
 """Attacks on vectors of texts, held against encoders whose leakage is known."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,15 +13,19 @@ from seepage.attacks.inversion.song2020 import SentenceWords
 from seepage.attacks.inversion.word_order import WordOrder
 from seepage.core.attack import TextInversionAttack
 from seepage.core.case import Case
+from seepage.core.defense import Defense
 from seepage.core.guess import Texts
 from seepage.core.knowledge import TextInversionKnowledge
 from seepage.core.records import Records
 from seepage.core.scorer import Controls
 from seepage.core.seeds import stream
 from seepage.core.target import Target
+from seepage.core.victim import TextEncoder, Victim
+from seepage.core.vocabulary import Access
 from seepage.core.words import words
 from seepage.scoring.inversion import score
 from seepage.scoring.inversion_texts import HEADLINE
+from seepage.targets import CallableEncoder
 from seepage.testing.texts import COMMON, DeafEncoder, OrderEncoder, text_inversion_case
 
 ATTACKS = (SentenceNearest(), SentenceWords(), SentenceSearch(queries_per_text=60))
@@ -107,6 +112,33 @@ def test_a_search_gets_nearer_the_more_it_may_ask() -> None:
 
     few, many = nearness(4), nearness(150)
     assert many > few + 0.1
+
+
+class _Noise(Defense):
+    """Adds noise to every vector, drawn anew each time."""
+
+    name: ClassVar[str] = "noise"
+    title: ClassVar[str] = "Noise"
+    cites: ClassVar[tuple[str, ...]] = ("Nobody 2026, for this test",)
+
+    def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
+        assert isinstance(victim, TextEncoder)
+
+        def noisy(texts: list[str]) -> np.ndarray:
+            return victim.embed(texts) + rng.normal(size=(len(texts), 1)).astype(np.float32)
+
+        return CallableEncoder(noisy)
+
+
+def test_a_defense_stands_before_the_captured_vectors_and_is_asked_once() -> None:
+    case = text_inversion_case(0)
+    behind = case.defended(_Noise())
+    target = Target(behind.victim, [Access.EMBEDDINGS], captured=behind.captured)
+    first = target.captured_embeddings()
+    assert not np.allclose(first, case.victim.embed(case.captured))
+    assert np.array_equal(first, target.captured_embeddings()), "asked again, the noise could be averaged away"
+    assert target.queries == 0
+    assert behind.knowledge.defenses == (_Noise(),)
 
 
 def test_without_captured_vectors_there_is_nothing_to_do() -> None:
