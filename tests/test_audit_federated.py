@@ -63,7 +63,7 @@ def test_a_federation_is_audited_from_a_file(tmp_path: Path) -> None:
         (("records = 2", "records = 900"), ConfigError, "give more members, or fewer clients"),
         (("records = 2", 'records = 2\nknows = ["lables"]'), ConfigError, "did you mean 'labels'"),
         (("records = 2", "records = 2\ntrained = 5\n"), None, ""),
-        (('kind = "federated"', 'kind = "federated"\naccess = "scores"'), ConfigError, "gives 'updates'"),
+        (('kind = "federated"', 'kind = "federated"\naccess = "scores"'), ConfigError, "sees 'updates'"),
         (('kind = "federated"', 'kind = "federated"\nspeed = 3'), ConfigError, "unknown key 'speed'"),
         (('name = "linear-layer"', 'name = "latent"'), ConfigError, "cannot run here"),
         (("nonmembers_share = 0.3", "nonmembers_share = 0"), None, ""),

@@ -494,6 +494,18 @@ def test_scores_of_single_records_are_described() -> None:
     assert "`closeness`" in text
 
 
+def test_scores_of_sentences_are_described() -> None:
+    from seepage.core.guess import Texts
+    from seepage.core.scorer import Controls
+    from seepage.scoring.inversion import score
+    from seepage.testing.texts import text_inversion_case
+
+    case = text_inversion_case(0)
+    scored = score(Texts(tuple((text,) for text in case.captured)), case.secret, Controls())
+    text = section("docs/leaks/inversion-sentences.md", "The scores of sentences")
+    _scores_are_described(rows(text.split("\n### ")[0]), scored.scores, {"records": len(case.captured)})
+
+
 def _scores_are_described(
     described: Mapping[str, list[str]], scores: Mapping[str, Score], per: Mapping[str, int]
 ) -> None:

@@ -166,11 +166,13 @@ def test_mistakes_in_an_audit_file_are_named(kind, options, message):
 def test_options_are_listed_for_every_kind():
     for kind in kinds():
         names = option_names(kind)
-        assert "classes" in names
+        # Of an encoder of texts vectors are asked, not classes.
+        assert ("classes" in names) == (kind != "encoder")
         assert not {"spec", "self", "trust_pickle"} & set(names)
         assert file_option(kind) in (*names, None)
     assert file_option("torch") == "weights"
     assert file_option("http") is None
+    assert file_option("encoder") == "path"
 
 
 def test_trust_is_passed_on(tmp_path):

@@ -3,30 +3,35 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
 
+from seepage.audit import sentences
 from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
-from seepage.audit.priors import from_python
-from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity
+from seepage.audit.priors import Brought, from_python
+from seepage.audit.records import Facts, checked, data_facts, known_spec, packages, spec_identity
 from seepage.audit.run import execute
 from seepage.audit.setting import Setting, from_config, wanted_by
 from seepage.audit.training import Trainer
+from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.attack import Attack
 from seepage.core.defense import Defense
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.progress import Listener
 from seepage.core.record import AuditRecord
+from seepage.core.records import Splits
 from seepage.core.secrets import Judge
 from seepage.core.spec import InputSpec
+from seepage.core.victim import Model, TextEncoder
 from seepage.core.vocabulary import Access, Leak
 from seepage.data import Reading, as_splits
+from seepage.data.texts import are_texts
 from seepage.targets import infer_spec, wrap
 
 Named = str | Mapping[str, Any]
@@ -127,9 +132,11 @@ def audit(
 
     Args:
         model: a victim, or anything `seepage.targets.wrap` knows: a torch module, a scikit-learn
-            estimator, the path of a model file, a URL, a function from records to scores.
+            estimator, the path of a model file, a URL, a function from records to scores. Where the members are
+            texts: the folder of a sentence encoder, or a function from texts to vectors.
         members: what it was trained on: `(x, y)` arrays or tensors, a DataFrame, a torch Dataset, a
-            folder of images, a CSV, Parquet or `.npz` file, a Hugging Face dataset on disk.
+            folder of images, a CSV, Parquet or `.npz` file, a Hugging Face dataset on disk. For an encoder, a
+            list of the texts whose vectors have leaked.
         nonmembers: records of the same kind and classes that it was not trained on. Needed for
             membership, and to train the judge of inversion.
         public: what the adversary may own: other people's records, with or without classes.
@@ -139,7 +146,7 @@ def audit(
             thorough ones too (they train generators: minutes); or names, `{"name": ...,
             parameter: value}` tables, or attacks.
         defenses: each is one more arm: the victim behind it, attacked by an adversary who knows it.
-        access: what the adversary is granted: "labels", "top_k", "scores", "logits", "weights".
+        access: what the adversary is granted: "labels", "top_k", "scores", "logits", "embeddings", "weights".
         budget: the greatest number of queries an attack may ask, or None.
         top_k: how many classes an adversary sees who is granted "top_k" of a model that gives all.
         seed: decides every draw; the same seed gives the same record.
@@ -169,27 +176,18 @@ def audit(
     except ValueError as error:
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
     _check_numbers(budget, seed, tolerance, top_k)
-    splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
-    spec = input or infer_spec(splits)
-    splits = checked(splits, spec, "refuse")
-    victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
-    trainer = _trainer(recipe)
-    kept = Path(out) / "models"
-    brought = from_python(prior, spec, Path(out) / "priors")
-    world = World(
-        open_victim=lambda: victim,
-        spec=spec,
-        members=splits.members,
-        nonmembers=splits.nonmembers,
-        public=splits.public,
-        recipe=None if trainer is None else trainer.recipe(spec, splits.members, kept),
-        own_judge=judge,
-        adversary_spec=known_spec(input, splits, spec),
-        priors=brought.shelf,
-        seed=seed,
-    )
-    fingerprint = getattr(victim, "fingerprint", None)
-    known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
+    if are_texts(members) or isinstance(model, TextEncoder):
+        for name, given in (("nonmembers", nonmembers), ("recipe", recipe), ("judge", judge), ("prior", prior)):
+            if given is not None:
+                raise ConfigError(f"{name}: the audit of an encoder of texts has no use for it: leave it out")
+        live = _of_texts(model, members, public, seed, reading or Reading(), options)
+    else:
+        splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
+        spec = input or infer_spec(splits)
+        splits = checked(splits, spec, "refuse")
+        victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
+        brought = from_python(prior, spec, Path(out) / "priors")
+        live = _of_records(victim, splits, spec, input, _trainer(recipe), judge, brought, Path(out), seed)
     wanted = _attacks(attacks)
     listed = [defenses] if isinstance(defenses, str | Mapping | Defense) else defenses
     arms = [Arm(), *(_arm(defense) for defense in listed)]
@@ -214,31 +212,77 @@ def audit(
         tolerance=tolerance,
         out=Path(out),
         processes=1,
-        scene=world,
-        offers=lambda: victim.offers,
-        identity={
-            "packages": packages(),
-            "members": splits.members.digest(),
-            "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
-            "public": None if splits.public is None else splits.public.digest(),
-            "spec": spec_identity(spec),
-            "victim": fingerprint,
-            # A live callable is nobody's but this call's.
-            "recipe": None if trainer is None else trainer.identity or f"live {uuid4().hex}",
-            "judge": "auto" if judge is None else "own",
-            "prior": brought.identity,
-        },
-        victim_facts={"name": written["model"], "kind": type(victim).__name__},
-        data_facts=data_facts(splits),
         as_written=written,
         as_resolved=written,
-        reusable=known,
-        resumable=known,
+        reusable=live.known,
+        resumable=live.known,
         index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
-        brought=brought,
         most=top_k,
+        scene=live.scene,
+        offers=lambda: live.scene.offers,
+        identity=live.identity,
+        victim_facts={"name": written["model"], "kind": live.kind},
+        data_facts=live.data_facts,
+        brought=live.brought,
     )
     return execute(setting, progress, fresh)
+
+
+@dataclass(frozen=True)
+class _Live:
+    """What a call gave, as a scene, and what is said of it."""
+
+    scene: Scene
+    identity: Mapping[str, Any]
+    kind: str
+    data_facts: Facts
+    known: bool
+    brought: Brought | None = None
+
+
+def _of_texts(model: Any, members: Any, public: Any, seed: int, reading: Reading, options: Mapping[str, Any]) -> _Live:
+    found = sentences.from_python(model, members, public, seed, reading, options)
+    return _Live(found.scene, found.identity, found.kind, found.data_facts, found.known)
+
+
+def _of_records(
+    victim: Model,
+    splits: Splits,
+    spec: InputSpec,
+    declared: InputSpec | None,
+    trainer: Trainer | None,
+    judge: Judge | None,
+    brought: Brought,
+    out: Path,
+    seed: int,
+) -> _Live:
+    world = World(
+        open_victim=lambda: victim,
+        spec=spec,
+        members=splits.members,
+        nonmembers=splits.nonmembers,
+        public=splits.public,
+        recipe=None if trainer is None else trainer.recipe(spec, splits.members, out / "models"),
+        own_judge=judge,
+        adversary_spec=known_spec(declared, splits, spec),
+        priors=brought.shelf,
+        seed=seed,
+    )
+    fingerprint = getattr(victim, "fingerprint", None)
+    identity = {
+        "packages": packages(),
+        "members": splits.members.digest(),
+        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
+        "public": None if splits.public is None else splits.public.digest(),
+        "spec": spec_identity(spec),
+        "victim": fingerprint,
+        # A live callable is nobody's but this call's.
+        "recipe": None if trainer is None else trainer.identity or f"live {uuid4().hex}",
+        "judge": "auto" if judge is None else "own",
+        "prior": brought.identity,
+    }
+    known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
+    return _Live(world, identity, type(victim).__name__, data_facts(splits), known, brought)
 
 
 def _check_numbers(budget: Any, seed: Any, tolerance: Any, top_k: Any) -> None:

@@ -63,7 +63,7 @@ class InputTable(_Table):
 class VictimTable(_Open):
     """`[victim]`: what is audited, and what its adversary is granted."""
 
-    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "federated"]
+    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "encoder", "federated"]
     name: str = ""
     access: Access = Access.SCORES
     budget: int | None = Field(default=None, ge=1)
@@ -79,6 +79,7 @@ class DataTable(_Open):
     nonmembers: str | None = None
     public: str | None = None
     overlap: Literal["refuse", "drop"] = "refuse"
+    text: str | None = Field(default=None, description="for an encoder of texts: the column of a table that holds them")
     noun: str = Field(default="", description="what one class is, for reports: person, patient, ...")
 
 
@@ -347,6 +348,8 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         make_defense(defense)
     if config.victim.kind == "recipe" and config.recipe is None:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
+    if config.victim.kind != "encoder" and config.data.text is not None:
+        raise ConfigError(f'{where}: [data] text is for [victim] kind = "encoder"; columns of a table need no naming')
     if config.data.builtin is None and config.data.members is None:
         raise ConfigError(f"{where}: [data] needs members = ... (or builtin = ...)")
     if config.data.builtin is not None:

@@ -8,6 +8,7 @@ import torch
 from seepage.audit.records import Facts
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
+from seepage.cases.sentences import Sentences
 from seepage.cases.world import World
 from seepage.core.errors import SeepageError
 from seepage.core.record import Check
@@ -31,6 +32,18 @@ class Found:
 def facts_of(scene: Scene) -> Found:
     """What is to be said of a scene that no function of its own describes."""
     return Found({"offers": ", ".join(sorted(scene.offers))})
+
+
+@facts_of.register
+def _(scene: Sentences) -> Found:
+    encoder = scene.victim
+    facts: Facts = {
+        "offers": ", ".join(sorted(scene.offers)),
+        "fingerprint": getattr(encoder, "fingerprint", None),
+        **getattr(encoder, "facts", {}),
+        "null_control": "the same attack given the vectors of other texts",
+    }
+    return Found(facts, checks=scene.checks)
 
 
 @facts_of.register

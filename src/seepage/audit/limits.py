@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from seepage.audit.plan import Plan
 from seepage.audit.setting import Setting
+from seepage.cases.inversion_texts import CAPTURED
+from seepage.cases.sentences import Sentences
 from seepage.core.record import Verdict
 from seepage.core.vocabulary import Leak
 
@@ -42,10 +44,16 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
             )
     members = setting.scene.members
     classes = len(members.class_names)
-    said.append(
-        f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
-        "another training run of the same recipe may leak more or less."
-    )
+    if isinstance(setting.scene, Sentences):
+        said.append(
+            f"Intervals are over the texts attacked, {CAPTURED} of the {len(members)} members at the most. "
+            "Words that no public text holds cannot be written by the attacks here: more public texts may recover more."
+        )
+    else:
+        said.append(
+            f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
+            "another training run of the same recipe may leak more or less."
+        )
     if any(not cell.arm.aware for cell in plan.cells):
         said.append("One adversary was told nothing of the defense before it: such figures flatter the defense.")
     return said

@@ -22,7 +22,7 @@ from seepage.core.scorer import Controls, Scored
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.target import Target
-from seepage.core.victim import Victim
+from seepage.core.victim import Captured, Victim
 from seepage.core.vocabulary import Leak
 from seepage.store.files import canonical
 
@@ -111,7 +111,7 @@ class Stage:
     ) -> tuple[Scored, Guess]:
         attack = cell.attack
 
-        def run(victim: Victim, knowledge: Knowledge, before: int, captured: np.ndarray | None) -> tuple[Guess, Target]:
+        def run(victim: Victim, knowledge: Knowledge, before: int, captured: Captured | None) -> tuple[Guess, Target]:
             def on_charge(spent: int) -> None:
                 if moved is not None:
                     moved(before + spent)

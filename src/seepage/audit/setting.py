@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seepage.audit import sentences
 from seepage.audit.config import EVERY, AttackTable, AuditConfig, FederatedTable, make_attack, make_defense, parse
 from seepage.audit.facts import facts_of
 from seepage.audit.federated import federation
@@ -170,6 +171,8 @@ def from_config(
     Raises:
         ConfigError, DataError, ModelError: for what cannot be used.
     """
+    if config.victim.kind == "encoder":
+        return _of_texts(config, content, base=base, out=out, trust_pickle=trust_pickle, text=text, index_url=index_url)
     declared = None if config.victim.input is None else config.victim.input.spec()
     splits = read_data(config.data, declared, config.seed, base)
     spec = declared or infer_spec(splits)
@@ -326,6 +329,47 @@ def _classifier(given: Given) -> _Made:
         access=table.access,
         offers=offers,
         kept=where,
+    )
+
+
+def _of_texts(
+    config: AuditConfig,
+    content: dict[str, Any],
+    *,
+    base: Path,
+    out: Path | None,
+    trust_pickle: bool,
+    text: str | None,
+    index_url: str | None,
+) -> Setting:
+    """The setting of an audit file whose victim is an encoder of texts."""
+    found = sentences.from_file(config, base)
+    table, runs = config.victim, out or Path(config.run.out)
+    return Setting(
+        title=config.title or f"Audit of {found.name}",
+        seed=config.seed,
+        # Vectors are all that an encoder gives: the default of classifiers is not meant.
+        access=table.access if "access" in table.model_fields_set else Access.EMBEDDINGS,
+        budget=table.budget,
+        wanted=[wanted for table in config.attack for wanted in wanted_by(table)],
+        arms=[Arm(), *(Arm(make_defense(table), table.aware) for table in config.defense)],
+        gates=config.gate,
+        tolerance=config.verdict.tolerance,
+        out=runs,
+        processes=config.run.processes,
+        scene=found.scene,
+        offers=lambda: found.scene.offers,
+        identity=found.identity,
+        victim_facts={"name": found.name, "kind": found.kind},
+        data_facts=found.data_facts,
+        as_written=content,
+        as_resolved=config.resolved(),
+        reusable=found.known,
+        resumable=True,
+        respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
+        text=text,
+        index_url=index_url,
+        most=table.top_k,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int
@@ -40,6 +41,8 @@ class Federation(Scene):
         knows: the rungs of the assumption ladder that the adversary is told.
         priors: where the adversary gets its priors from.
     """
+
+    of: ClassVar[str] = "a federation"
 
     open_net: Callable[[], ClientNet]
     spec: InputSpec

@@ -6,6 +6,7 @@ Victim, twin and judge are made when they are first asked for, and then kept.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool
@@ -50,6 +51,8 @@ class World(Scene):
         priors: where the adversary gets its priors from.
         seed: of the audit.
     """
+
+    of: ClassVar[str] = "a classifier"
 
     open_victim: Callable[[], Model]
     spec: InputSpec

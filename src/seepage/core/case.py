@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from seepage.core.defense import Defense, Poison
 from seepage.core.errors import ConfigError
@@ -13,7 +13,7 @@ from seepage.core.knowledge import Knowledge
 from seepage.core.recipe import Recipe
 from seepage.core.secrets import Secret
 from seepage.core.seeds import derive, stream
-from seepage.core.victim import Victim
+from seepage.core.victim import Captured, Victim
 from seepage.core.vocabulary import Leak
 
 Array = np.ndarray
@@ -75,9 +75,9 @@ class Case:
         facts: figures for the report (accuracies, counts).
         seed: the audit's seed.
         adversary: "adaptive" or "unaware" of the defenses.
-        captured: (n, ...) private records whose answers the adversary holds; asked of the victim by the
-            target, so that a defense stands before them too.
-        null_captured: (n, ...) the records whose answers it is given instead, for the control.
+        captured: (n, ...) private records, or n texts, whose answers the adversary holds; asked of the
+            victim by the target, so that a defense stands before them too.
+        null_captured: the records whose answers it is given instead, for the control.
     """
 
     leak: Leak
@@ -93,8 +93,8 @@ class Case:
     facts: Mapping[str, float | str | None] = field(default_factory=dict[str, float | str | None])
     seed: int = 0
     adversary: str = "adaptive"
-    captured: Float[Array, " n ..."] | None = None
-    null_captured: Float[Array, " n ..."] | None = None
+    captured: Captured | None = None
+    null_captured: Captured | None = None
 
     def defended(self, defense: Defense, aware: bool = True) -> "Case":
         """This case with the victim, its twin and the adversary's reference models defended.

@@ -61,6 +61,13 @@ class InversionKnowledge(Knowledge):
 
 
 @dataclass(frozen=True)
+class TextInversionKnowledge(Knowledge):
+    """Inversion of texts: how many of their vectors are in the adversary's hands (`Target.captured_embeddings`)."""
+
+    captured: int = field(kw_only=True)
+
+
+@dataclass(frozen=True)
 class MembershipKnowledge(Knowledge):
     """Membership: the records asked about, with their classes, in an order that tells nothing."""
 

@@ -57,6 +57,19 @@ class InversionSecret(Secret):
 
 
 @dataclass(frozen=True)
+class TextInversionSecret(Secret):
+    """The texts behind the captured vectors.
+
+    Attributes:
+        captured: the texts, in the order of their vectors.
+        public: texts that the adversary may own: how rare a word is there is what it is worth.
+    """
+
+    captured: Records = field(kw_only=True)
+    public: Records | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
 class MembershipSecret(Secret):
     """Which candidates were trained on."""
 

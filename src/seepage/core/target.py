@@ -9,11 +9,13 @@ from jaxtyping import Float, Int
 from seepage.core.errors import AccessDenied, BudgetExceeded, ConfigError, DataError
 from seepage.core.spec import InputSpec
 from seepage.core.victim import (
+    Captured,
     GivesEmbeddings,
     GivesLogits,
     GivesWeights,
     LanguageModel,
     Model,
+    TextEncoder,
     Update,
     Updates,
     Victim,
@@ -128,6 +130,8 @@ def _possible(victim: Victim) -> frozenset[Access]:
         can |= {Access.WEIGHTS} if isinstance(victim, GivesWeights) else set[Access]()
     if isinstance(victim, LanguageModel):
         can |= {Access.TEXT, Access.TOKEN_LOGPROBS}
+    if isinstance(victim, TextEncoder):
+        can |= {Access.EMBEDDINGS}
     return frozenset(can)
 
 
@@ -142,8 +146,8 @@ class Target:
         access: the accesses opened; what follows from them is opened too.
         budget: the greatest number of queries, or None for no limit.
         on_charge: called with the number of queries spent, after every charge (for progress).
-        captured: (n, ...) private records whose answers fell into the adversary's hands: it sees what the
-            victim said of them (`captured_scores`, `captured_embeddings`), never the records.
+        captured: (n, ...) private records, or n texts, whose answers fell into the adversary's hands: it sees
+            what the victim said of them (`captured_scores`, `captured_embeddings`), never the records.
         most: how many classes an adversary sees who is opened the top k and not all scores; None for as many
             as the victim gives.
 
@@ -159,7 +163,7 @@ class Target:
         access: Iterable[Access],
         budget: int | None = None,
         on_charge: Callable[[int], None] | None = None,
-        captured: Array | None = None,
+        captured: Captured | None = None,
         most: int | None = None,
     ):
         wanted = frozenset(access)
@@ -191,9 +195,9 @@ class Target:
         elif isinstance(victim, Model):
             self.spec, self.classes = victim.spec, victim.classes
             self._ask["predict"] = lambda x: victim.predict(x)
-            if captured is not None:
+            if isinstance(captured, np.ndarray):
                 self._ask["captured scores"] = lambda: victim.predict(captured)
-            if captured is not None and isinstance(victim, GivesEmbeddings):
+            if isinstance(captured, np.ndarray) and isinstance(victim, GivesEmbeddings):
                 self._ask["captured embeddings"] = lambda: victim.embeddings(captured)
             if isinstance(victim, GivesLogits):
                 self._ask["logits"] = lambda x: victim.logits(x)
@@ -201,6 +205,10 @@ class Target:
                 self._ask["embeddings"] = lambda x: victim.embeddings(x)
             if isinstance(victim, GivesWeights):
                 self._ask["weights"] = lambda: victim.differentiable()
+        if isinstance(victim, TextEncoder):
+            self._ask["embed"] = lambda texts: victim.embed(texts)
+            if isinstance(captured, tuple):
+                self._ask["captured embeddings"] = lambda: victim.embed(captured)
         if isinstance(victim, LanguageModel):
             self._ask["generate"] = lambda prompts, length, rng: victim.generate(prompts, length, rng)
             self._ask["logprobs"] = lambda texts: victim.logprobs(texts)
@@ -283,6 +291,12 @@ class Target:
         self.meter.charge(len(x), Access.EMBEDDINGS)
         return ask(x)
 
+    def embed(self, texts: Sequence[str]) -> Float[Array, " n d"]:
+        """The vectors that an encoder of texts answers, any real value. One query a text."""
+        ask = self._open(Access.EMBEDDINGS, "embed")
+        self.meter.charge(len(texts), Access.EMBEDDINGS)
+        return ask(list(texts))
+
     def captured_scores(self) -> Float[Array, " n c"]:
         """The victim's scores of private records, as captured: they cost the adversary no query."""
         return self._captured(Access.SCORES, "captured scores")
@@ -296,7 +310,7 @@ class Target:
         return self._cut(lambda: (kept, np.take_along_axis(scores, kept, axis=1)))
 
     def captured_embeddings(self) -> Float[Array, " n d"]:
-        """The victim's features of private records, as captured: they cost the adversary no query."""
+        """The victim's features of private records (or texts), as captured: they cost the adversary no query."""
         return self._captured(Access.EMBEDDINGS, "captured embeddings")
 
     def _captured(self, access: Access, what: str) -> Array:

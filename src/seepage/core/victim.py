@@ -80,6 +80,21 @@ class LanguageModel(Protocol):
         ...
 
 
+@runtime_checkable
+class TextEncoder(Protocol):
+    """A model that answers a feature vector for a text: what a vector database keeps.
+
+    Attributes:
+        offers: `Access.EMBEDDINGS`, as long as its vectors can be had.
+    """
+
+    @property
+    def offers(self) -> frozenset[Access]: ...
+    def embed(self, texts: Sequence[str]) -> Float[Array, " n d"]:
+        """One finite vector a text, in the order of the texts; equal texts get equal vectors."""
+        ...
+
+
 @dataclass(frozen=True)
 class Update:
     """What a client of federated learning sent: named tensors.
@@ -122,6 +137,9 @@ class Updates:
         return frozenset({Access.UPDATES if self.asked is None else Access.ROUNDS})
 
 
-Victim = Model | LanguageModel | Update | Updates
+Victim = Model | LanguageModel | TextEncoder | Update | Updates
+
+# Private records whose answers an adversary holds: (n, ...) values, or texts.
+Captured = Array | tuple[str, ...]
 
 Predictor = Callable[[Array], Array]

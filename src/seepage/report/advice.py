@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from seepage.core.record import AuditRecord, Finding, Verdict
 from seepage.core.vocabulary import Access, Leak
-from seepage.report.arms import Pair, applied_text, defended, measured, pairs
+from seepage.report.arms import Pair, applied_text, defended, measured, of_texts, pairs
 from seepage.report.numbers import difference
 from seepage.report.words import change_words, plural
 
@@ -53,7 +53,7 @@ def next_steps(record: AuditRecord, leak: Leak, verdict: Verdict) -> list[str]:
     findings = [f for f in record.findings if f.leak is leak]
     made = [pair for pair in pairs(record) if pair.bare.leak is leak]
     if verdict.verdict == "leaks":
-        return _close(findings) + _defenses(made) + ([_RETRAIN[leak]] if leak in _RETRAIN else [])
+        return _close(findings) + _defenses(made) + _retrain(leak, findings)
     if verdict.verdict == "inconclusive":
         return _sharpen(findings, verdict) + _failed(findings) + _defenses(made)
     if verdict.verdict == "no leak found":
@@ -61,6 +61,16 @@ def next_steps(record: AuditRecord, leak: Leak, verdict: Verdict) -> list[str]:
     return [
         f"Add an attack on {leak.value} to the audit before saying anything about it: seepage list attacks names them."
     ]
+
+
+def _retrain(leak: Leak, findings: Sequence[Finding]) -> list[str]:
+    if any(of_texts(f) for f in findings):
+        # What a vector holds is what it is for: no other training of the encoder takes it out.
+        return [
+            "Keep vectors as you keep the texts: the same access rules, encryption and deletion, in the vector "
+            "database and in its backups."
+        ]
+    return [_RETRAIN[leak]] if leak in _RETRAIN else []
 
 
 def _proven(findings: Sequence[Finding]) -> list[Finding]:

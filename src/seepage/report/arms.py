@@ -65,6 +65,11 @@ def of_records(finding: Finding) -> bool:
     return finding.case == "record inversion"
 
 
+def of_texts(finding: Finding) -> bool:
+    """True when texts behind captured vectors were recovered: its null control is another text's vector."""
+    return finding.case == "text inversion"
+
+
 def strongest_control(score: Score) -> Estimate | None:
     """The control the leakage is measured from; chance (without an interval) when there is no other."""
     known = {name: e for name, e in score.controls.items() if e is not None}

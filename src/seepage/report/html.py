@@ -22,13 +22,14 @@ from markupsafe import Markup
 from seepage.core.errors import StoreError
 from seepage.core.record import AuditRecord, Finding
 from seepage.report import numbers
-from seepage.report.arms import access_text, applied_text, left_out
+from seepage.report.arms import access_text, applied_text, left_out, of_texts
 from seepage.report.beside import side_by_side
 from seepage.report.budgets import budget_curves
 from seepage.report.figures import legend_mark
 from seepage.report.gallery import MOST_BYTES, MOST_CLASSES, Gallery, gallery
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
+from seepage.report.pairs import TextPairs, text_pairs
 from seepage.report.steps import Steps, steps
 from seepage.report.story import stories, untried
 from seepage.report.toml import toml_text
@@ -96,6 +97,8 @@ def render_html(
     record = shareable(record, arrays, show_records)
     shown, more = _galleries(record, arrays, most_classes) if show_records else ([], [])
     context = _context(record, arrays, show_records, shown)
+    context["texts"], unread = _texts(record, arrays) if show_records else ([], [])
+    more += unread
     context["beside"] = side_by_side([g.finding for g in shown], arrays)
     context["steps"], late = _steps([g.finding for g in shown], arrays, most_classes)
     more += late
@@ -111,6 +114,23 @@ def _galleries(record: AuditRecord, arrays: Arrays, most: int) -> tuple[list[Gal
     for finding in having:
         try:
             found = gallery(finding, arrays[finding.id], most, MOST_BYTES // len(having))
+        except StoreError as error:
+            log.warning("%s", error)
+            problems.append(str(error))
+            continue
+        made += [found] if found is not None else []
+    return made, problems
+
+
+def _texts(record: AuditRecord, arrays: Arrays) -> tuple[list[TextPairs], list[str]]:
+    """The recovered texts of each finding that has some, the bare victim first, and what could not be shown."""
+    made: list[TextPairs] = []
+    problems: list[str] = []
+    for finding in sorted(
+        record.findings, key=lambda f: (bool(f.defenses), -(f.score.value or 0.0) if f.score else 0.0)
+    ):
+        try:
+            found = text_pairs(finding, arrays.get(finding.id, {}))
         except StoreError as error:
             log.warning("%s", error)
             problems.append(str(error))
@@ -146,7 +166,7 @@ def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: lis
         "victim_name": _victim_name(record),
         "show_records": show_records,
         "stories": told,
-        "hero": hero([story.state for story in told]),
+        "hero": hero([story.state for story in told], any(of_texts(f) for f in record.findings)),
         "pictures": {s.leak: verdict_picture(f"verdict-{k}", s.finding, people) for k, s in enumerate(told)},
         "untried": untried(record),
         "forests": forest_charts(record),

@@ -11,7 +11,7 @@ import numpy as np
 
 from seepage.core.record import AuditRecord
 from seepage.report import numbers
-from seepage.report.arms import access_text, applied_text, left_out, pairs
+from seepage.report.arms import access_text, applied_text, left_out, of_texts, pairs
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
 from seepage.report.story import Story, stories, untried
@@ -65,7 +65,7 @@ def render_markdown(
     told = stories(record)
     parts = [
         _head(record, problems),
-        "## Verdict\n\n**" + hero([story.state for story in told])[1] + "**",
+        "## Verdict\n\n**" + hero([story.state for story in told], any(of_texts(f) for f in record.findings))[1] + "**",
         *(f"- **Gate {'held' if g.passed else 'crossed'}.** {_safe(g.message)}" for g in record.gates),
         *(_story(story) for story in told),
         _untried(record),

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from seepage.core.record import AuditRecord, Finding, Ruling
 from seepage.core.vocabulary import Leak
 from seepage.report.advice import next_steps
-from seepage.report.arms import defended, measured, of_records, strongest
+from seepage.report.arms import defended, measured, of_records, of_texts, strongest
 from seepage.report.numbers import count_of
 from seepage.report.words import (
     LEAK_WORDS,
     QUESTIONS,
     STATES,
+    TEXT_QUESTION,
     Sentence,
     State,
     certainty,
@@ -66,7 +67,7 @@ def _story(record: AuditRecord, leak: Leak) -> Story:
     return Story(
         leak,
         LEAK_WORDS[leak],
-        QUESTIONS[leak],
+        TEXT_QUESTION if best is not None and of_texts(best) else QUESTIONS[leak],
         verdict.verdict,
         STATES[verdict.verdict],
         tuple(s for s in _sentences(record, findings, best, verdict.verdict, verdict.smallest_effect) if s),
@@ -117,10 +118,11 @@ class Compared:
 def compared(finding: Finding | None) -> Compared | None:
     """What of a finding can be drawn as shares, or None when its score is no share."""
     score = None if finding is None else finding.score
-    if score is None or score.value is None or not 0 <= score.value <= 1:
+    if finding is None or score is None or score.value is None or not 0 <= score.value <= 1:
         return None
     rows = [("with the model", score.value, True)]
-    other = "another record's answer" if finding is not None and of_records(finding) else "twin without the secret"
+    other = "another record's answer" if of_records(finding) else "twin without the secret"
+    other = "another text's vector" if of_texts(finding) else other
     for name, label in (("no_model", "without the model"), ("null_model", other)):
         control = score.controls.get(name)
         if control is not None and 0 <= control.value <= 1:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from seepage.core.record import AuditRecord, Estimate, Finding, Ruling, Score
 from seepage.core.vocabulary import Access, Leak
-from seepage.report.arms import applied_text, of_records
+from seepage.report.arms import applied_text, of_records, of_texts
 from seepage.report.numbers import count_of, likely, number, score_text
 
 State = Literal["leak", "unclear", "clear", "untried"]
@@ -61,6 +61,8 @@ QUESTIONS: dict[Leak, str] = {
     Leak.EXTRACTION: "Can the model be made to recite its training text?",
     Leak.STEALING: "Can the model be copied from its answers?",
 }
+
+TEXT_QUESTION = "Can a text be read from the vector that an encoder gave to it?"
 
 CONTROL_WORDS = {"chance": "chance", "no_model": "a guess without the model", "null_model": "a null model"}
 
@@ -160,7 +162,7 @@ def lead(record: AuditRecord, finding: Finding) -> Sentence:
             ". ",
         ) + _odds(score)
     return said(f"{who} reached ", Part(score_text(score), strong=True), f" in {_lower(score.title)}.") + _generic(
-        score
+        score, of_texts(finding)
     )
 
 
@@ -191,10 +193,11 @@ def _odds(score: Score) -> Sentence:
     return said("Without the model, the best guess is right ", times, "; a coin, 50 times.")
 
 
-def _generic(score: Score) -> Sentence:
+def _generic(score: Score, texts: bool) -> Sentence:
     control = score.controls.get(score.strongest_control or "")
     if control is not None:
-        start = " The same attack on a model without the secret reaches "
+        whom = "given the vectors of other texts" if texts else "on a model without the secret"
+        start = f" The same attack {whom} reaches "
         if score.strongest_control != "null_model":
             start = " Without the model, the best guess reaches "
         return said(start, Part(number(control.value, control.low, control.high), strong=True), ".")
@@ -238,12 +241,13 @@ def change_words(measure: str, before: Estimate, after: Estimate, gap: Estimate)
     return f"moved {moved}, which may be luck (the change lies between {low} and {high})"
 
 
-def hero(states: Sequence[State]) -> tuple[State, str]:
-    """The one line above everything: the worst state with a sentence."""
+def hero(states: Sequence[State], texts: bool = False) -> tuple[State, str]:
+    """The one line above everything: the worst state with a sentence; of an encoder the texts it was asked about."""
+    what = "the texts it was asked about" if texts else "training data"
     if "leak" in states:
-        return "leak", "This model gives away training data."
+        return "leak", f"This model gives away {what}."
     if "unclear" in states:
-        return "unclear", "It is not clear yet whether this model gives away training data."
+        return "unclear", f"It is not clear yet whether this model gives away {what}."
     if "clear" in states:
         return "clear", "Nothing that was tried got more from this model than can be had without it."
     return "untried", "Nothing has been tried on this model yet."

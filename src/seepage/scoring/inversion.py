@@ -13,11 +13,11 @@ from seepage.core.errors import DataError
 from seepage.core.guess import Guess
 from seepage.core.record import Score
 from seepage.core.scorer import Controls, Scored
-from seepage.core.secrets import InversionSecret, Judge, Secret
+from seepage.core.secrets import InversionSecret, Judge, Secret, TextInversionSecret
 from seepage.scoring import controls as against
 from seepage.scoring import inversion_gallery as shown
 from seepage.scoring import inversion_likeness as likeness
-from seepage.scoring import inversion_records
+from seepage.scoring import inversion_records, inversion_texts
 from seepage.scoring.judged import Judged, judged, weaker
 
 Array = np.ndarray
@@ -31,6 +31,8 @@ _METHOD = (
 
 def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     """Scores of a `Reconstruction` against an `InversionSecret`, of classes or (see `inversion_records`) of records.
+
+    Texts against a `TextInversionSecret` are scored by `inversion_texts`.
 
     - `judge_accuracy_1` (headline): share of the attacked classes whose reconstruction the judge takes
       for that very class; chance 1/classes.
@@ -55,6 +57,8 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     Raises:
         DataError: for a guess or a judge's answer that cannot be scored.
     """
+    if isinstance(secret, TextInversionSecret):
+        return inversion_texts.score(guess, secret, controls)
     if not isinstance(secret, InversionSecret):
         raise DataError(f"inversion is scored against an InversionSecret, got a {type(secret).__name__}")
     if secret.captured is not None:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter
-from scipy.stats import t as student
 
 from seepage.core.errors import DataError
 from seepage.core.guess import Guess, Reconstruction
-from seepage.core.record import Estimate, Exposure, Score
+from seepage.core.record import Exposure, Score
 from seepage.core.records import Records
 from seepage.core.scorer import Controls, Scored
 from seepage.core.secrets import GivesFeatures, InversionSecret, Judge
@@ -23,6 +22,7 @@ from seepage.core.vocabulary import Modality
 from seepage.scoring import controls as against
 from seepage.scoring.inversion_likeness import features_of
 from seepage.scoring.judged import Judged, judged, weaker
+from seepage.scoring.means import RecordMean
 
 Array = np.ndarray
 
@@ -56,36 +56,6 @@ class Compared:
     identified: Float[Array, " n"]
     alike: Float[Array, " n"]
     error: Float[Array, " n"]
-
-
-@dataclass(frozen=True)
-class RecordMean(against.Measure):
-    """A mean over records of any numbers, with Student's t: likenesses lie close together, unlike yes and no.
-
-    Attributes:
-        values: (n,) one number a record, in the order of the records.
-    """
-
-    values: Float[Array, " n"]
-
-    def estimate(self, confidence: float = 0.95) -> Estimate:
-        mean, n = float(self.values.mean()), len(self.values)
-        if n < 2:
-            return Estimate(value=mean, low=0.0, high=1.0)
-        half = float(student.ppf((1 + confidence) / 2, n - 1) * self.values.std(ddof=1) / np.sqrt(n))
-        return Estimate(value=mean, low=mean - half, high=mean + half)
-
-    def above_chance(self, chance: float) -> float:
-        n, gap = len(self.values), float(self.values.mean()) - chance
-        if n < 2:
-            return 0.5
-        spread = float(self.values.std(ddof=1))
-        return float(student.sf(gap * np.sqrt(n) / spread, n - 1)) if spread > 0 else 0.5 - 0.5 * float(np.sign(gap))
-
-    def correlation(self, other: against.Measure) -> float:
-        if not isinstance(other, RecordMean) or min(self.values.std(), other.values.std()) <= 0:
-            return 0.0
-        return float(np.corrcoef(self.values, other.values)[0, 1])
 
 
 def identified(guess: Float[Array, " n d"], truth: Float[Array, " n d"]) -> Float[Array, " n"]:

@@ -3,10 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from seepage.targets.wrap import infer_spec, open_victim, wrap
+from seepage.targets.wrap import infer_spec, open_encoder, open_victim, wrap
 
 if TYPE_CHECKING:
     from seepage.targets.callable import CallableModel, load_callable
+    from seepage.targets.encoder import CallableEncoder, FolderEncoder, load_encoder
     from seepage.targets.onnx import OnnxModel
     from seepage.targets.remote import HttpModel
     from seepage.targets.sklearn import SklearnModel, load_sklearn
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 _WHERE = {
     "CallableModel": "callable",
     "load_callable": "callable",
+    "CallableEncoder": "encoder",
+    "FolderEncoder": "encoder",
+    "load_encoder": "encoder",
     "HttpModel": "remote",
     "OnnxModel": "onnx",
     "SklearnModel": "sklearn",
@@ -26,16 +30,20 @@ _WHERE = {
 }
 
 __all__ = [
+    "CallableEncoder",
     "CallableModel",
+    "FolderEncoder",
     "HttpModel",
     "OnnxModel",
     "SklearnModel",
     "TorchModel",
     "infer_spec",
     "load_callable",
+    "load_encoder",
     "load_network",
     "load_sklearn",
     "load_torch",
+    "open_encoder",
     "open_victim",
     "wrap",
 ]

@@ -15,7 +15,7 @@ from seepage.core.errors import ConfigError, DataError, ModelError, did_you_mean
 from seepage.core.records import Records, Splits
 from seepage.core.registry import load
 from seepage.core.spec import UNIT, Bounds, InputSpec
-from seepage.core.victim import Model
+from seepage.core.victim import Model, TextEncoder
 from seepage.core.vocabulary import Modality
 
 Array = np.ndarray
@@ -27,7 +27,10 @@ _KINDS = {
     "onnx": "seepage.targets.onnx:OnnxModel",
     "http": "seepage.targets.remote:HttpModel",
     "callable": "seepage.targets.callable:load_callable",
+    "encoder": "seepage.targets.encoder:load_encoder",
 }
+# What answers vectors for texts is no classifier: `open_encoder` makes it.
+_ENCODER = "encoder"
 _SUFFIXES = {
     ".safetensors": "torch",
     ".pt": "torch",
@@ -41,7 +44,7 @@ _SUFFIXES = {
     ".joblib": "sklearn",
 }
 # The first parameter of a kind's constructor that names a file or an address, for `wrap`.
-_WHERE = {"torch": "weights", "sklearn": "path", "onnx": "path", "http": "url"}
+_WHERE = {"torch": "weights", "sklearn": "path", "onnx": "path", "http": "url", "encoder": "path"}
 _NOT_OPTIONS = frozenset({"self", "spec", "trust_pickle"})
 
 
@@ -78,6 +81,29 @@ def open_victim(kind: str, spec: InputSpec, options: Mapping[str, Any], trust_pi
         ConfigError: for an unknown kind or option, one that is missing, or a value of the wrong type.
         ModelError: when the victim cannot be loaded.
     """
+    if kind == _ENCODER:
+        raise ConfigError("an encoder answers vectors, not classes: its members are texts (see the guide to victims)")
+    maker, given = _checked(kind, options)
+    if kind == "torch":
+        given = {"build": None, "weights": None, **given}
+    if "trust_pickle" in inspect.signature(maker).parameters:
+        given["trust_pickle"] = trust_pickle
+    return maker(spec=spec, **given)
+
+
+def open_encoder(options: Mapping[str, Any]) -> TextEncoder:
+    """An encoder of texts from the values of an audit file: keyword arguments of `load_encoder`.
+
+    Raises:
+        ConfigError: for an unknown option, or a value of the wrong type.
+        ModelError: when the encoder cannot be loaded.
+    """
+    maker, given = _checked(_ENCODER, options)
+    return maker(**given)
+
+
+def _checked(kind: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What makes a kind of victim, and the options it was given, held against what it takes."""
     maker = _maker(kind)
     parameters = inspect.signature(maker).parameters
     for name in options:
@@ -89,12 +115,7 @@ def open_victim(kind: str, spec: InputSpec, options: Mapping[str, Any], trust_pi
     missing = [name for name in required if name not in options]
     if missing:
         raise ConfigError(f"a {kind} victim needs the option '{missing[0]}'")
-    given = _typed(maker, kind, options)
-    if kind == "torch":
-        given = {"build": None, "weights": None, **given}
-    if "trust_pickle" in parameters:
-        given["trust_pickle"] = trust_pickle
-    return maker(spec=spec, **given)
+    return maker, _typed(maker, kind, options)
 
 
 def wrap(

@@ -1,6 +1,8 @@
 """Small cases whose truth is known, fast enough to play an attack on many times.
 
 inversion_case      six private templates of 1x12x12, public pictures of ten others, a twin, a recipe
+record_inversion_case   the same, answers to single records captured
+text_inversion_case     sentences of a small language, captured through an encoder (`seepage.testing.texts`)
 gradient_case       three clients with two pictures of 1x8x8 each, who send gradients of a small ReLU network
 membership_case     members and others told apart by a known shift, a twin without members, a recipe
 """
@@ -27,6 +29,7 @@ from seepage.core.vocabulary import Leak, Modality
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.testing.judges import TemplateJudge
+from seepage.testing.texts import text_inversion_case
 from seepage.testing.victims import GaussianMembershipVictim, TemplateVictim
 
 Array = np.ndarray
@@ -211,6 +214,8 @@ def case_for(attack: type[Attack]) -> CaseFactory:
     Raises:
         ConfigError: for a leak that has no small case here; the caller should give one.
     """
+    if attack.leak is Leak.INVERSION and attack.form == "text":
+        return text_inversion_case
     if attack.leak is Leak.INVERSION:
         return record_inversion_case if attack.form == "record" else inversion_case
     if attack.leak is Leak.GRADIENT:

@@ -15,9 +15,12 @@ import numpy as np
 from pydantic import BaseModel
 
 from seepage.core.seeds import stream
-from seepage.core.victim import Model, Victim
+from seepage.core.victim import Model, TextEncoder, Victim
 
 Array = np.ndarray
+
+# What an encoder of texts is compared by.
+_TEXTS = ("a", "The quick brown fox.", "To be, or not to be")
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
@@ -45,6 +48,8 @@ def _parts(value: Any, probe: Array | None) -> Iterator[bytes]:
         yield value.model_dump_json().encode()
     elif isinstance(value, Model) and probe is not None and not isinstance(value, type):
         yield from _parts(np.asarray(value.predict(probe)), None)
+    elif isinstance(value, TextEncoder) and not isinstance(value, type):
+        yield from _parts(np.asarray(value.embed(_TEXTS)), None)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield field.name.encode()

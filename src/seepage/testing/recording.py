@@ -8,7 +8,16 @@ import numpy as np
 from jaxtyping import Float
 
 from seepage.core.spec import InputSpec
-from seepage.core.victim import GivesEmbeddings, GivesLogits, GivesWeights, LanguageModel, Model, Victim
+from seepage.core.victim import (
+    Captured,
+    GivesEmbeddings,
+    GivesLogits,
+    GivesWeights,
+    LanguageModel,
+    Model,
+    TextEncoder,
+    Victim,
+)
 from seepage.core.vocabulary import Access
 
 Array = np.ndarray
@@ -116,10 +125,41 @@ class RecordingLanguageModel:
         return self.inside.logprobs(texts)
 
 
-def recording(victim: Victim, free: Array | None = None) -> RecordingModel | RecordingLanguageModel | None:
+class RecordingEncoder:
+    """An encoder that answers as the one inside does, and counts every text it is asked but for the `free` ones.
+
+    Attributes:
+        asked: texts asked so far.
+    """
+
+    def __init__(self, encoder: TextEncoder, free: Captured | None = None):
+        self.inside = encoder
+        self._free = free
+        self.asked: Counter[str] = Counter()
+
+    @property
+    def offers(self) -> frozenset[Access]:
+        return self.inside.offers
+
+    @property
+    def total(self) -> int:
+        """Texts asked so far."""
+        return self.asked.total()
+
+    def embed(self, texts: Sequence[str]) -> Float[Array, " n d"]:
+        self.asked["embed"] += 0 if texts is self._free else len(texts)
+        return self.inside.embed(texts)
+
+
+Recording = RecordingModel | RecordingLanguageModel | RecordingEncoder
+
+
+def recording(victim: Victim, free: Captured | None = None) -> Recording | None:
     """The victim with its questions counted but for the `free` records, or None for a captured update, never asked."""
     if isinstance(victim, Model):
-        return RecordingModel(victim, free)
+        return RecordingModel(victim, free if isinstance(free, np.ndarray) else None)
+    if isinstance(victim, TextEncoder):
+        return RecordingEncoder(victim, free)
     if isinstance(victim, LanguageModel):
         return RecordingLanguageModel(victim)
     return None
