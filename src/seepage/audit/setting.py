@@ -13,13 +13,15 @@ from seepage.audit.config import EVERY, AttackTable, AuditConfig, FederatedTable
 from seepage.audit.facts import facts_of
 from seepage.audit.federated import federation
 from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
+from seepage.audit.play import Stage
+from seepage.audit.preflight import preflights
 from seepage.audit.priors import Brought, from_table
 from seepage.audit.records import Facts, beside, checked, data_facts, known_spec, packages, read_data, spec_identity
 from seepage.audit.training import Trainer, source_digest
 from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.errors import ConfigError
-from seepage.core.record import Check
+from seepage.core.record import Check, Preflight
 from seepage.core.records import Splits
 from seepage.core.registry import load
 from seepage.core.seeds import derive
@@ -130,6 +132,31 @@ class Setting:
     def read_checks(self, folder: RunFolder) -> list[Check]:
         found = [*read_json(folder.path / "checks.json"), *read_json(folder.path / "facts.json").get("checks", [])]
         return [Check.model_validate(check) for check in found]
+
+    @property
+    def has_judge(self) -> bool:
+        """Whether reconstructions are shown to a judge, which is then tried too."""
+        return isinstance(self.scene, World) and self.scene.judge_missing is None
+
+    @property
+    def has_preflight(self) -> bool:
+        """Whether there are updates to be looked at before they are attacked."""
+        return Access.UPDATES in self.offers()
+
+    def preflights(self, plan: Plan, stage: Stage) -> list[Preflight]:
+        """What can be expected of the attacks on updates; none for another victim."""
+        if not self.has_preflight:
+            return []
+        return preflights(lambda form, arm: stage.case(Leak.GRADIENT, form, arm), plan, self.wanted)
+
+    def write_preflight(self, folder: RunFolder, plan: Plan, stage: Stage) -> None:
+        found = [part.model_dump(mode="json") for part in self.preflights(plan, stage)]
+        write_json(folder.path / "preflight.json", found)
+
+    def read_preflight(self, folder: RunFolder) -> list[Preflight]:
+        if not self.has_preflight:
+            return []
+        return [Preflight.model_validate(part) for part in read_json(folder.path / "preflight.json")]
 
     def write_facts(self, folder: RunFolder) -> None:
         """What the record says of victim, records and judge."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seepage.core.errors import ConfigError, did_you_mean
-from seepage.core.record import AuditRecord, Estimate, Finding, Score
+from seepage.core.record import AuditRecord, Estimate, Finding, LeftOut, Score
 from seepage.core.vocabulary import Leak
 
 STYLE = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow", "not tried": "dim"}
@@ -101,6 +101,20 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
+def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
+    """What was left out, one line a reason: attacks that share it stand together."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for left in left_out:
+        behind = f" behind {left.defenses[0].name}" if left.defenses else ""
+        # A reason that names its attack is the same for all but for that name.
+        reason = left.reason.replace(f"'{left.attack}'", "it")
+        by_reason.setdefault((behind, reason), []).append(left.attack)
+    return [
+        f"left out{behind}: {', '.join(dict.fromkeys(names))}: {reason}"
+        for (behind, reason), names in by_reason.items()
+    ]
+
+
 def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool) -> None:
     """Verdicts, findings, gates, and where the report is."""
     console = Console(width=None if Console().is_terminal else 160)
@@ -117,9 +131,8 @@ def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool)
         for check in record.checks:
             if not check.passed:
                 console.print(Text(f"warning: {check.message}", style="yellow"))
-        for left in record.left_out:
-            behind = f" behind {left.defenses[0].name}" if left.defenses else ""
-            console.print(Text(f"left out: {left.attack}{behind}: {left.reason}", style="dim"))
+        for line in left_out_lines(record.left_out):
+            console.print(Text(line, style="dim"))
         for gate in record.gates:
             console.print(
                 Text(
