@@ -51,11 +51,13 @@ def steps(s: Sighted) -> Diagnostic:
         holds="noted" if straight else "fails",
         found=found,
         value=None if s.steps is None else float(s.steps),
-        means="the weights moved so little that the sum of the steps is close to one gradient: they add little protection"
+        means="the weights moved so little that the sum of the steps is close to one gradient: they add little "
+        "protection"
         if straight
-        else f"the later steps were taken at other weights, so {taken} match the wrong thing; attacks that simulate the "
-        "client's steps can work if they know or guess batch, epochs and rate",
-        change="one local step, or a smaller rate, makes it a gradient; more steps and a greater rate move it further away",
+        else f"the later steps were taken at other weights, so {taken} match the wrong thing; attacks that simulate "
+        "the client's steps can work if they know or guess batch, epochs and rate",
+        change="one local step, or a smaller rate, makes it a gradient; more steps and a greater rate move it "
+        "further away",
     )
 
 
@@ -78,7 +80,8 @@ def rate(s: Sighted) -> Diagnostic | None:
         assumption="the learning rate is known",
         holds="unknown",
         found="not known",
-        means="the change cannot be scaled to gradients, nor the client's steps simulated; what can still be tried needs "
+        means="the change cannot be scaled to gradients, nor the client's steps simulated; what can still be tried "
+        "needs "
         "no scale: the division of weights by biases, label counts from signs, and fits of the direction (cosine)",
         change="[federated] rate (rate= in Python), where it is known; or a search over rates",
     )
@@ -126,8 +129,8 @@ def batch_norm(s: Sighted) -> Diagnostic | None:
         found=f"in train mode, the batch's statistics {'known' if told else 'not known'}{sent}",
         means="the batch's statistics are in the adversary's hands: they say much of the records by themselves"
         if told
-        else "every record's gradient depends on the others of its step, and the statistics they were normalised by are "
-        "not known: fits get markedly worse. An attack run in eval mode on such an update gives garbage",
+        else "every record's gradient depends on the others of its step, and the statistics they were normalised by "
+        "are not known: fits get markedly worse. An attack run in eval mode on such an update gives garbage",
         change="clients that send running statistics after one step give the batch's away; eval mode or group "
         "normalisation takes the hindrance away",
     )
@@ -156,7 +159,8 @@ def equations(s: Sighted) -> Diagnostic | None:
         holds="holds",
         found=f"{s.moved:,} parameters moved, for {unknown:,} values of {s.batch} records: {ratio:.2g} a value",
         value=ratio,
-        means="the records may be determined by the update: needed by every attack without a prior, and enough for none",
+        means="the records may be determined by the update: needed by every attack without a prior, and enough for "
+        "none",
         change="more records an update, or a smaller model",
     )
 
@@ -232,7 +236,8 @@ def rank(s: Sighted) -> Diagnostic | None:
         value=float(seen.rank),
         means="more directions than records: something else is in the update, and the span is blurred"
         if more
-        else "the rows span just the records: an adversary knows the subspace they lie in, which exact attacks start from",
+        else "the rows span just the records: an adversary knows the subspace they lie in, which exact attacks start "
+        "from",
         change=f"{few} records or more an update, or a narrower first layer",
     )
 
@@ -279,8 +284,8 @@ def labels(s: Sighted) -> Diagnostic | None:
         found=found,
         value=float(negative),
         means=means,
-        change="batches with many records a class hide how many of each there are; no bias in the last layer hides less "
-        "than it seems",
+        change="batches with many records a class hide how many of each there are; no bias in the last layer hides "
+        "less than it seems",
     )
 
 
@@ -297,7 +302,7 @@ def ladder(s: Sighted) -> Diagnostic:
         assumption="the adversary knows how the update was made",
         holds="noted",
         found=found,
-        means="the model and its loss every adversary here has; what is not known an attack has to guess, and says so in "
-        "its finding",
+        means="the model and its loss every adversary here has; what is not known an attack has to guess, and says "
+        "so in its finding",
         change="[federated] knows (knows= in Python) takes rungs away or grants them",
     )

@@ -61,8 +61,8 @@ def size(s: Sighted) -> Diagnostic:
         holds="fails" if trained else "holds",
         found=found,
         value=norm,
-        means="a model that is sure of its records hardly moves: rounding and the few records it gets wrong are what is "
-        "left to see"
+        means="a model that is sure of its records hardly moves: rounding and the few records it gets wrong are what "
+        "is left to see"
         if trained
         else "the update carries the records' gradient well above nothing: good for an adversary",
         change="an earlier round shows more, a later one less",
@@ -100,10 +100,11 @@ def precision(s: Sighted) -> Diagnostic:
         holds="noted" if half else "fails",
         found=f"values to {kept.name}, whatever type they came in",
         value=kept.noise,
-        means="attacks that need exact ranks and quotients lose digits, those that fit a gradient hardly notice: for the "
-        "client no protection worth the name"
+        means="attacks that need exact ranks and quotients lose digits, those that fit a gradient hardly notice: for "
+        "the client no protection worth the name"
         if half
-        else "so few values are left that exact attacks fail; those that fit the direction of the update may still work",
+        else "so few values are left that exact attacks fail; those that fit the direction of the update may still "
+        "work",
         change="the update before it was rounded",
     )
 
@@ -138,7 +139,8 @@ def noise(s: Sighted) -> Diagnostic | None:
         if clean
         else "something other than these records moved the weights: noise, momentum or weight decay of earlier rounds, "
         "an adaptive optimiser, or more records than was said; exact attacks fail, and fitting one has a floor",
-        change="Gaussian noise is what a client could add here (and account for); a plain SGD update without it reads best",
+        change="Gaussian noise is what a client could add here (and account for); a plain SGD update without it "
+        "reads best",
     )
 
 
@@ -161,8 +163,8 @@ def sparsity(s: Sighted) -> Diagnostic | None:
         holds="fails" if share > 0.5 else "noted",
         found=f"{share:.0%} of the entries outside silent rows and columns are exactly zero",
         value=share,
-        means="the update looks as if only its greatest entries were sent: quotients and ranks are damaged, and what a fit "
-        "can see is what was sent",
+        means="the update looks as if only its greatest entries were sent: quotients and ranks are damaged, and what "
+        "a fit can see is what was sent",
         change="the update before it was thinned; keeping half stops next to nothing, keeping 1 % does",
     )
 
@@ -221,7 +223,7 @@ def loss(s: Sighted) -> Diagnostic | None:
         value=off,
         means="as they must for this loss: the right one is matched, and labels can be read off the signs"
         if holds
-        else "for this loss they sum to zero: another loss, weight decay, an adaptive optimiser or noise made this update, "
-        "and an attack that matches cross-entropy matches the wrong function",
+        else "for this loss they sum to zero: another loss, weight decay, an adaptive optimiser or noise made this "
+        "update, and an attack that matches cross-entropy matches the wrong function",
         change="the loss and the optimiser that the clients truly use",
     )

@@ -53,7 +53,7 @@ def _grid(flat: Float[Array, " n"]) -> Grain | None:
     # An int8 tensor scaled in single precision lies on its grid up to that precision.
     if np.abs(whole - np.round(whole)).max() > 1e-3 * max(float(np.abs(values).max() / step), 1.0):
         return None
-    levels = int(round(float((values[-1] - values[0]) / step))) + 1
+    levels = round(float((values[-1] - values[0]) / step)) + 1
     if levels > 256:
         return None
     signs = levels <= 3 and abs(values[0] + values[-1]) <= 1e-6 * abs(values[-1])
