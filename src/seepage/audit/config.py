@@ -63,7 +63,7 @@ class InputTable(_Table):
 class VictimTable(_Open):
     """`[victim]`: what is audited, and what its adversary is granted."""
 
-    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "federated"]
+    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "federated", "update"]
     name: str = ""
     access: Access = Access.SCORES
     budget: int | None = Field(default=None, ge=1)
@@ -193,7 +193,7 @@ class AuditConfig(_Table):
     title: str = ""
     seed: int = Field(default=0, ge=0)
     victim: VictimTable
-    data: DataTable
+    data: DataTable = DataTable()
     recipe: RecipeTable | None = None
     federated: FederatedTable | None = None
     prior: PriorTable | None = None
@@ -347,8 +347,12 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         make_defense(defense)
     if config.victim.kind == "recipe" and config.recipe is None:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
-    if config.data.builtin is None and config.data.members is None:
+    if config.data.builtin is None and config.data.members is None and config.victim.kind != "update":
         raise ConfigError(f"{where}: [data] needs members = ... (or builtin = ...)")
+    if config.data.builtin is not None and config.victim.kind == "update":
+        raise ConfigError(
+            f"{where}: [data] builtin: a captured update has the client's own records as members, or none"
+        )
     if config.data.builtin is not None:
         for name in ("members", "nonmembers", "public"):
             if getattr(config.data, name) is not None:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from seepage.cases import capture
 from seepage.cases import gradient as gradient_case
 from seepage.cases import inversion as inversion_case
 from seepage.cases import membership as membership_case
+from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.world import World
@@ -39,6 +41,7 @@ LEAKS: dict[Leak, tuple[Row, ...]] = {
     ),
     Leak.GRADIENT: (
         Row(Federation, gradient_case.obstacle, gradient_case.knowledge, gradient_case.build, gradient_score.score),
+        Row(Capture, capture.obstacle, capture.knowledge, capture.build, gradient_score.score),
     ),
     Leak.MEMBERSHIP: (
         Row(World, membership_case.obstacle, membership_case.knowledge, membership_case.build, membership_score.score),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from seepage.audit.plan import Plan
 from seepage.audit.setting import Setting
+from seepage.cases.capture import Capture
 from seepage.core.record import Verdict
 from seepage.core.vocabulary import Leak
 
@@ -42,6 +43,12 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
             )
     members = setting.scene.members
     classes = len(members.class_names)
+    if isinstance(setting.scene, Capture):
+        said.append(
+            "There is no true batch to hold anything against: what was recovered may be the client's records or others "
+            "that make the same update. Neither a leak nor its absence is shown here."
+        )
+        return said
     said.append(
         f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
         "another training run of the same recipe may leak more or less."

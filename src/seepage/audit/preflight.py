@@ -120,7 +120,7 @@ def answer(forecasts: Sequence[Forecast], found: Sequence[Diagnostic]) -> str:
     run = [row for row in forecasts if row.left_out is None]
     by = {word: [row for row in run if row.outlook is not None and row.outlook.prospect == word] for word in _ORDER}
     fails = [f"{d.assumption} ({d.found})" for d in found if d.holds == "fails"]
-    unknown = [d.assumption for d in found if d.holds == "unknown"]
+    unknown = [d.name for d in found if d.holds == "unknown"]
     if by["expected"]:
         said = f"Yes: {_names(by['expected'])} can be expected to work."
     elif by["possible"]:
@@ -137,7 +137,7 @@ def answer(forecasts: Sequence[Forecast], found: Sequence[Diagnostic]) -> str:
     else:
         said += " No assumption that was looked at fails."
     if unknown:
-        said += f" Not known: whether {'; whether '.join(unknown)}."
+        said += f" Open, for want of knowledge: {', '.join(unknown)}."
     return said
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seepage.audit.captured import Captured, from_options, scene_of, spec_of
 from seepage.audit.config import EVERY, AttackTable, AuditConfig, FederatedTable, make_attack, make_defense, parse
 from seepage.audit.facts import facts_of
 from seepage.audit.federated import federation
@@ -16,8 +17,20 @@ from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
 from seepage.audit.play import Stage
 from seepage.audit.preflight import preflights
 from seepage.audit.priors import Brought, from_table
-from seepage.audit.records import Facts, beside, checked, data_facts, known_spec, packages, read_data, spec_identity
+from seepage.audit.records import (
+    Facts,
+    beside,
+    checked,
+    data_facts,
+    known_spec,
+    packages,
+    read_data,
+    reading_of,
+    spec_identity,
+)
 from seepage.audit.training import Trainer, source_digest
+from seepage.cases.capture import Capture
+from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.errors import ConfigError
@@ -34,6 +47,9 @@ from seepage.data import (
 )
 from seepage.store.files import RunFolder, read_json, write_json
 from seepage.targets import infer_spec, open_victim
+
+# Options of [victim] that name files, beside the audit file.
+_FILES = ("weights", "path", "update", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -121,10 +137,16 @@ class Setting:
         """Look at the records before anything is made of them."""
         scene = self.scene
         splits = Splits(scene.members, scene.nonmembers, scene.public)
-        checks = [] if scene.spec is None else check_splits(splits, scene.spec)
-        if splits.nonmembers is not None:
+        captured = isinstance(scene, Capture) or (isinstance(scene, Federation) and scene.captured is not None)
+        # A client's batch may be one record, or of one class: it is no data set to be split.
+        checks = [] if scene.spec is None or captured else check_splits(splits, scene.spec)
+        if splits.nonmembers is not None and not captured:
             checks.append(blind_baseline(splits.members, splits.nonmembers, derive(self.seed, "blind")))
-        knows = None if self.brought is None else self.brought.check(splits.members, splits.nonmembers, self.seed)
+        knows = (
+            None
+            if self.brought is None or not len(scene.members)
+            else self.brought.check(splits.members, splits.nonmembers, self.seed)
+        )
         if knows is not None:
             checks.append(knows)
         write_json(folder.path / "checks.json", [check.model_dump(mode="json") for check in checks])
@@ -198,6 +220,8 @@ def from_config(
         ConfigError, DataError, ModelError: for what cannot be used.
     """
     declared = None if config.victim.input is None else config.victim.input.spec()
+    if config.victim.kind == "update":
+        return _of_update(config, content, declared, base, out, trust_pickle, text, index_url)
     splits = read_data(config.data, declared, config.seed, base)
     spec = declared or infer_spec(splits)
     splits = checked(splits, spec, config.data.overlap)
@@ -243,6 +267,91 @@ def from_config(
         brought=brought,
         most=table.top_k,
         kept=made.kept,
+    )
+
+
+def _of_update(
+    config: AuditConfig,
+    content: dict[str, Any],
+    declared: InputSpec | None,
+    base: Path,
+    out: Path | None,
+    trust_pickle: bool,
+    text: str | None,
+    index_url: str | None,
+) -> Setting:
+    """The setting of a captured update: its records, if there are any, are the batch itself."""
+    table, runs = config.victim, out or Path(config.run.out)
+    if "access" in table.model_fields_set and table.access is not Access.UPDATES:
+        raise ConfigError(f"[victim] access: a captured update gives 'updates', not '{table.access}'")
+    reading = reading_of(config.data)
+    spec = spec_of(declared, config.data, base, reading)
+    options = _victim_options(config, base)
+    module, update, known, names = from_options(options, config.federated, spec, config.seed, trust_pickle)
+    brought = from_table(config.prior, spec, runs / "priors", base)
+    places = {
+        name: None if place is None else beside(place, base)
+        for name, place in (
+            ("batch", config.data.members),
+            ("nonmembers", config.data.nonmembers),
+            ("public", config.data.public),
+        )
+    }
+    found = scene_of(
+        module, update, known, spec, names, **places, reading=reading, priors=brought.shelf, seed=config.seed
+    )
+    return captured_setting(
+        found,
+        spec,
+        brought,
+        name=table.name or str(options.get("net") or _where(options)),
+        title=config.title,
+        seed=config.seed,
+        budget=table.budget,
+        wanted=[wanted for asked in config.attack for wanted in wanted_by(asked)],
+        arms=[Arm(), *(Arm(make_defense(behind), behind.aware) for behind in config.defense)],
+        gates=config.gate,
+        tolerance=config.verdict.tolerance,
+        out=runs,
+        processes=config.run.processes,
+        as_written=content,
+        as_resolved=config.resolved(),
+        respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
+        text=text,
+        index_url=index_url,
+    )
+
+
+def captured_setting(
+    found: Captured, spec: InputSpec, brought: Brought, *, name: str, title: str, wanted: Sequence[Wanted], **more: Any
+) -> Setting:
+    """The setting of a captured update, from a file or from Python."""
+    scene = found.scene
+    records = Splits(scene.members, scene.nonmembers, scene.public)
+    given = data_facts(records) if len(scene.members) else {"members": 0, "modality": str(spec.modality)}
+    identity = {
+        "packages": packages(),
+        **{
+            which: None if part is None else part.digest()
+            for which, part in (("nonmembers", scene.nonmembers), ("public", scene.public))
+        },
+        "spec": spec_identity(spec),
+        "prior": brought.identity,
+        "captured": found.digest,
+    }
+    return Setting(
+        title=title or f"Audit of an update of {name}",
+        access=Access.UPDATES,
+        wanted=wanted,
+        scene=scene,
+        offers=lambda: scene.offers,
+        identity=identity,
+        victim_facts={"name": name, "kind": "update", **found.facts},
+        data_facts=given,
+        reusable=True,
+        resumable=True,
+        brought=brought,
+        **more,
     )
 
 
@@ -374,7 +483,7 @@ def _from_recipe(recipe: Any, splits: Splits, seed: int) -> Callable[[], Model]:
 
 def _victim_options(config: AuditConfig, base: Path) -> dict[str, Any]:
     options = dict(config.victim.options)
-    for name in ("weights", "path"):
+    for name in _FILES:
         if isinstance(options.get(name), str):
             options[name] = str(beside(options[name], base))
     return options
@@ -390,7 +499,7 @@ def _classes(kind: str, options: Mapping[str, Any], splits: Splits) -> dict[str,
 def _fingerprints(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, with files told apart by their content and code by its source."""
     found = dict(options)
-    for name in ("weights", "path"):
+    for name in _FILES:
         if isinstance(options.get(name), str) and Path(options[name]).is_file():
             found[name] = hashlib.sha256(Path(options[name]).read_bytes()).hexdigest()
     for name in ("build", "fn"):
@@ -400,7 +509,7 @@ def _fingerprints(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _where(options: Mapping[str, Any]) -> str:
-    for name in ("weights", "path", "url", "fn", "build"):
+    for name in ("weights", "path", "url", "fn", "build", "update", "after"):
         if isinstance(options.get(name), str):
             place = options[name]
             return place if name in ("url", "fn", "build") else Path(place).name

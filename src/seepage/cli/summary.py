@@ -13,6 +13,8 @@ from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.record import AuditRecord, Estimate, Finding, LeftOut, Score
 from seepage.core.vocabulary import Leak
 
+# Facts of a captured update: how far the updates of guesses without it lie from it.
+_WITHOUT = ("consistency_constant", "consistency_public_mean")
 STYLE = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow", "not tried": "dim"}
 
 
@@ -82,6 +84,9 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         behind = ", ".join(d.name + "".join(f" {v}" for v in d.params.values()) for d in finding.defenses) or "–"
         score = finding.score
+        if finding.status == "done" and "unscored" in finding.facts:
+            table.add_row(finding.leak, Text(finding.title), behind, Text(_unscored(finding), style="yellow"))
+            continue
         if finding.status == "failed" or score is None:
             message = finding.error.message if finding.error is not None else "no score"
             table.add_row(finding.leak, Text(finding.title), behind, Text(f"failed: {message}", style="red"))
@@ -113,6 +118,16 @@ def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
         f"left out{behind}: {', '.join(dict.fromkeys(names))}: {reason}"
         for (behind, reason), names in by_reason.items()
     ]
+
+
+def _unscored(finding: Finding) -> str:
+    """What is said of a finding that there was no truth to hold against."""
+    distance = finding.facts.get("consistency")
+    if not isinstance(distance, float):
+        return "not scored (no true batch)"
+    others = [value for name, value in finding.facts.items() if name in _WITHOUT and isinstance(value, float)]
+    beside = f"; without the update {min(others):.2g}" if others else ""
+    return f"not scored (no true batch); its own update lies {distance:.2g} from the captured one{beside}"
 
 
 def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool) -> None:

@@ -151,7 +151,7 @@ class Check(_Part):
 
 
 class Preflight(_Part):
-    """Whether updates can be read at all, looked at before any attack: one for the bare update, one behind a defense."""
+    """Whether updates can be read at all, looked at before any attack; one for each arm of the audit."""
 
     defenses: list[Applied] = Field(default_factory=list[Applied])
     answer: str = Field(description="in a sentence or two: what can be expected, and which assumption fails")
