@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from seepage.audit.config import DataTable, FederatedTable
-from seepage.audit.records import Facts, beside
+from seepage.audit.config import AuditConfig, DataTable, FederatedTable
+from seepage.audit.records import Facts, beside, reading_of
 from seepage.cases.capture import Capture
 from seepage.cases.federation import RUNGS, Federation
 from seepage.core.assumptions import Assumptions, Rung
@@ -110,7 +110,7 @@ class Round:
             "normalisation": "as declared" if normalised else None,
             "prior": "public records" if public else None,
         }
-        told = {
+        told: dict[str, Any] = {
             name: Rung.known(value)
             for name, value in every.items()
             if value is not None and (self.knows is None or name in self.knows)
@@ -229,6 +229,39 @@ def scene_of(
     return Captured(scene, {**sent, "true_batch": f"{len(members)} records"}, {**digest, "batch": members.digest()})
 
 
+def from_file(
+    config: AuditConfig,
+    options: Mapping[str, Any],
+    spec: InputSpec,
+    base: Path,
+    trust_pickle: bool,
+    priors: PriorSource,
+) -> Captured:
+    """The scene that an audit file describes; `options` are those of `[victim]`, their paths resolved.
+
+    Raises:
+        ConfigError, DataError, ModelError: for what cannot be used.
+    """
+    module, update, known, names = from_options(options, config.federated, spec, config.seed, trust_pickle)
+    batch, nonmembers, public = (
+        None if place is None else beside(place, base)
+        for place in (config.data.members, config.data.nonmembers, config.data.public)
+    )
+    return scene_of(
+        module,
+        update,
+        known,
+        spec,
+        names,
+        batch=batch,
+        nonmembers=nonmembers,
+        public=public,
+        reading=reading_of(config.data),
+        priors=priors,
+        seed=config.seed,
+    )
+
+
 def from_options(
     options: Mapping[str, Any], table: FederatedTable | None, spec: InputSpec, seed: int, trust_pickle: bool
 ) -> tuple[nn.Module, Update, Round, tuple[str, ...]]:
@@ -248,19 +281,24 @@ def from_options(
         )
     known = Round.of_table(table, pair)
     module = _module(options, spec, seed, trust_pickle)
-    given = [options["before"], options["after"]] if pair else options["update"]
+    given = (options["before"], options["after"]) if pair else options["update"]
     update = read(module, given, known.kind, weights=options.get("weights") is not None, trust_pickle=trust_pickle)
     return module, update, known, names_of(module, spec, options.get("classes"), options.get("class_names"))
 
 
 def read(
-    module: nn.Module, given: Tensors | Sequence[Tensors], kind: Kind, *, weights: bool, trust_pickle: bool = False
+    module: nn.Module,
+    given: Tensors | tuple[Tensors, Tensors],
+    kind: Kind,
+    *,
+    weights: bool,
+    trust_pickle: bool = False,
 ) -> Update:
     """The update, held against the module; of a pair, the weights before are put into the module.
 
     Args:
         module: the model.
-        given: an update, or the pair [before, after].
+        given: an update, or a tuple of the weights before and after.
         kind: what an update is.
         weights: whether the module has the weights of the round already: those before must then be the same.
         trust_pickle: whether torch files may run code.
@@ -268,8 +306,10 @@ def read(
     Raises:
         DataError, ModelError: for what is damaged or does not fit.
     """
-    if not (isinstance(given, list | tuple) and len(given) == 2 and not isinstance(given[0], np.ndarray)):
-        return as_update(load_tensors(given, module, "update", trust_pickle), module, kind)  # pyright: ignore[reportArgumentType]
+    if not isinstance(given, tuple):
+        return as_update(load_tensors(given, module, "update", trust_pickle), module, kind)
+    if len(given) != 2:
+        raise DataError(f"a tuple of the weights before and after was wanted, got {len(given)} parts")
     before, after = (load_tensors(one, module, what, trust_pickle) for one, what in zip(given, _FILES[1:], strict=True))
     if weights and (name := same_weights(module, before)) is not None:
         raise DataError(
@@ -316,7 +356,7 @@ def _module(options: Mapping[str, Any], spec: InputSpec, seed: int, trust_pickle
     return made
 
 
-def spec_of(declared: InputSpec | None, table: DataTable, base: Path, reading: Reading) -> InputSpec:
+def spec_of(declared: InputSpec | None, table: DataTable, base: Path) -> InputSpec:
     """One input: as declared, or read off what records there are.
 
     Raises:
@@ -327,7 +367,7 @@ def spec_of(declared: InputSpec | None, table: DataTable, base: Path, reading: R
     place = table.members or table.public
     if place is None:
         raise ConfigError("[victim] input: what one record looks like has to be said: input = { shape = [1, 28, 28] }")
-    return infer_spec(as_records(beside(place, base), what="records", reading=reading))
+    return infer_spec(as_records(beside(place, base), what="records", reading=reading_of(table)))
 
 
 def _inside(records: Records, spec: InputSpec, what: str) -> Records:

@@ -96,6 +96,15 @@ def spec_identity(spec: InputSpec) -> str:
     return digest([*told, spec.bounds.low.tolist(), spec.bounds.high.tolist()])
 
 
+def splits_identity(splits: Splits) -> dict[str, str | None]:
+    """What tells the records of one audit from those of another."""
+    return {
+        "members": splits.members.digest(),
+        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
+        "public": None if splits.public is None else splits.public.digest(),
+    }
+
+
 def packages() -> dict[str, str]:
     """The versions and the code whose change may change a result."""
     code = code_digest("core", "data", "models", "targets", "cases", "attacks", "defenses", "scoring")

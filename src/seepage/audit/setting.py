@@ -1,7 +1,5 @@
 """A configuration made ready: records read, victim and recipe at hand, nothing asked or trained yet."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,26 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from seepage.audit.captured import Captured, from_options, scene_of, spec_of
+from seepage.audit.captured import from_file, spec_of
 from seepage.audit.config import EVERY, AttackTable, AuditConfig, FederatedTable, make_attack, make_defense, parse
 from seepage.audit.facts import facts_of
 from seepage.audit.federated import federation
+from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
 from seepage.audit.play import Stage
 from seepage.audit.preflight import preflights
 from seepage.audit.priors import Brought, from_table
 from seepage.audit.records import (
     Facts,
-    beside,
     checked,
     data_facts,
     known_spec,
     packages,
     read_data,
-    reading_of,
     spec_identity,
+    splits_identity,
 )
-from seepage.audit.training import Trainer, source_digest
+from seepage.audit.training import Trainer
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
@@ -36,7 +34,6 @@ from seepage.cases.world import World
 from seepage.core.errors import ConfigError
 from seepage.core.record import Check, Preflight
 from seepage.core.records import Splits
-from seepage.core.registry import load
 from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
@@ -47,9 +44,6 @@ from seepage.data import (
 )
 from seepage.store.files import RunFolder, read_json, write_json
 from seepage.targets import infer_spec, open_victim
-
-# Options of [victim] that name files, beside the audit file.
-_FILES = ("weights", "path", "update", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -220,21 +214,21 @@ def from_config(
         ConfigError, DataError, ModelError: for what cannot be used.
     """
     declared = None if config.victim.input is None else config.victim.input.spec()
-    if config.victim.kind == "update":
-        return _of_update(config, content, declared, base, out, trust_pickle, text, index_url)
-    splits = read_data(config.data, declared, config.seed, base)
-    spec = declared or infer_spec(splits)
-    splits = checked(splits, spec, config.data.overlap)
-    runs = out or Path(config.run.out)
-    brought = from_table(config.prior, spec, runs / "priors", base)
-    table = config.victim
-    given = Given(config, declared, spec, splits, runs, base, trust_pickle, brought)
-    made = _federation(given) if table.kind == "federated" else _classifier(given)
+    runs, table = out or Path(config.run.out), config.victim
+    if table.kind == "update":
+        spec = spec_of(declared, config.data, base)
+        brought = from_table(config.prior, spec, runs / "priors", base)
+        made, splits = _captured(config, spec, base, trust_pickle, brought)
+    else:
+        splits = read_data(config.data, declared, config.seed, base)
+        spec = declared or infer_spec(splits)
+        splits = checked(splits, spec, config.data.overlap)
+        brought = from_table(config.prior, spec, runs / "priors", base)
+        given = Given(config, declared, spec, splits, runs, base, trust_pickle, brought)
+        made = _federation(given) if table.kind == "federated" else _classifier(given)
     identity = {
         "packages": packages(),
-        "members": splits.members.digest(),
-        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
-        "public": None if splits.public is None else splits.public.digest(),
+        **splits_identity(splits),
         "spec": spec_identity(spec),
         "judge": config.judge.kind,
         "prior": brought.identity,
@@ -255,7 +249,7 @@ def from_config(
         scene=made.scene,
         offers=made.offers,
         identity=identity,
-        victim_facts={"name": name, "kind": table.kind},
+        victim_facts={"name": name, "kind": table.kind, **made.facts},
         data_facts={**data_facts(splits), **({"class_noun": config.data.noun} if config.data.noun else {})},
         as_written=content,
         as_resolved=config.resolved(),
@@ -267,91 +261,6 @@ def from_config(
         brought=brought,
         most=table.top_k,
         kept=made.kept,
-    )
-
-
-def _of_update(
-    config: AuditConfig,
-    content: dict[str, Any],
-    declared: InputSpec | None,
-    base: Path,
-    out: Path | None,
-    trust_pickle: bool,
-    text: str | None,
-    index_url: str | None,
-) -> Setting:
-    """The setting of a captured update: its records, if there are any, are the batch itself."""
-    table, runs = config.victim, out or Path(config.run.out)
-    if "access" in table.model_fields_set and table.access is not Access.UPDATES:
-        raise ConfigError(f"[victim] access: a captured update gives 'updates', not '{table.access}'")
-    reading = reading_of(config.data)
-    spec = spec_of(declared, config.data, base, reading)
-    options = _victim_options(config, base)
-    module, update, known, names = from_options(options, config.federated, spec, config.seed, trust_pickle)
-    brought = from_table(config.prior, spec, runs / "priors", base)
-    places = {
-        name: None if place is None else beside(place, base)
-        for name, place in (
-            ("batch", config.data.members),
-            ("nonmembers", config.data.nonmembers),
-            ("public", config.data.public),
-        )
-    }
-    found = scene_of(
-        module, update, known, spec, names, **places, reading=reading, priors=brought.shelf, seed=config.seed
-    )
-    return captured_setting(
-        found,
-        spec,
-        brought,
-        name=table.name or str(options.get("net") or _where(options)),
-        title=config.title,
-        seed=config.seed,
-        budget=table.budget,
-        wanted=[wanted for asked in config.attack for wanted in wanted_by(asked)],
-        arms=[Arm(), *(Arm(make_defense(behind), behind.aware) for behind in config.defense)],
-        gates=config.gate,
-        tolerance=config.verdict.tolerance,
-        out=runs,
-        processes=config.run.processes,
-        as_written=content,
-        as_resolved=config.resolved(),
-        respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
-        text=text,
-        index_url=index_url,
-    )
-
-
-def captured_setting(
-    found: Captured, spec: InputSpec, brought: Brought, *, name: str, title: str, wanted: Sequence[Wanted], **more: Any
-) -> Setting:
-    """The setting of a captured update, from a file or from Python."""
-    scene = found.scene
-    records = Splits(scene.members, scene.nonmembers, scene.public)
-    given = data_facts(records) if len(scene.members) else {"members": 0, "modality": str(spec.modality)}
-    identity = {
-        "packages": packages(),
-        **{
-            which: None if part is None else part.digest()
-            for which, part in (("nonmembers", scene.nonmembers), ("public", scene.public))
-        },
-        "spec": spec_identity(spec),
-        "prior": brought.identity,
-        "captured": found.digest,
-    }
-    return Setting(
-        title=title or f"Audit of an update of {name}",
-        access=Access.UPDATES,
-        wanted=wanted,
-        scene=scene,
-        offers=lambda: scene.offers,
-        identity=identity,
-        victim_facts={"name": name, "kind": "update", **found.facts},
-        data_facts=given,
-        reusable=True,
-        resumable=True,
-        brought=brought,
-        **more,
     )
 
 
@@ -379,13 +288,35 @@ class _Made:
     access: Access
     offers: Callable[[], frozenset[Access]]
     kept: Callable[[str], Path | None] = field(default=lambda name: None)
+    facts: Facts = field(default_factory=dict[str, float | str | None])
+
+
+def _captured(
+    config: AuditConfig, spec: InputSpec, base: Path, trust_pickle: bool, brought: Brought
+) -> tuple[_Made, Splits]:
+    """A captured update: its records, if there are any, are the batch itself."""
+    table = config.victim
+    if "access" in table.model_fields_set and table.access is not Access.UPDATES:
+        raise ConfigError(f"[victim] access: a captured update gives 'updates', not '{table.access}'")
+    options = victim_options(config, base)
+    found = from_file(config, options, spec, base, trust_pickle, brought.shelf)
+    scene, name = found.scene, str(options.get("net") or where_from(options))
+    made = _Made(
+        scene,
+        f"an update of {name}",
+        {"captured": found.digest},
+        Access.UPDATES,
+        lambda: scene.offers,
+        facts=found.facts,
+    )
+    return made, Splits(scene.members, scene.nonmembers, scene.public)
 
 
 def _federation(given: Given) -> _Made:
     config, table = given.config, given.config.victim
     scene, told = federation(
         config.federated or FederatedTable(),
-        {**_victim_options(config, given.base)},
+        {**victim_options(config, given.base)},
         given.spec,
         given.splits,
         given.brought.shelf,
@@ -394,9 +325,13 @@ def _federation(given: Given) -> _Made:
     )
     if "access" in table.model_fields_set and table.access is not Access.UPDATES:
         raise ConfigError(f"[victim] access: a federation gives 'updates', not '{table.access}'")
-    identity = {"victim": {"kind": table.kind, **_fingerprints(table.options)}, "federated": told}
+    identity = {"victim": {"kind": table.kind, **fingerprints(table.options)}, "federated": told}
     return _Made(
-        scene, str(table.options.get("net") or _where(table.options)), identity, Access.UPDATES, lambda: scene.offers
+        scene,
+        str(table.options.get("net") or where_from(table.options)),
+        identity,
+        Access.UPDATES,
+        lambda: scene.offers,
     )
 
 
@@ -408,7 +343,7 @@ def _classifier(given: Given) -> _Made:
     trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
     recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
     table = config.victim
-    options = _victim_options(config, given.base)
+    options = victim_options(config, given.base)
     if table.kind == "recipe":
         if options:
             raise ConfigError(
@@ -421,7 +356,7 @@ def _classifier(given: Given) -> _Made:
 
         def open_it() -> Model:
             return open_victim(
-                table.kind, spec, {**options, **_classes(table.kind, options, splits)}, given.trust_pickle
+                table.kind, spec, {**options, **classes_like(table.kind, options, splits)}, given.trust_pickle
             )
 
     world = World(
@@ -452,9 +387,9 @@ def _classifier(given: Given) -> _Made:
 
     return _Made(
         scene=world,
-        name=trainer.name if table.kind == "recipe" and trainer is not None else _where(options),
+        name=trainer.name if table.kind == "recipe" and trainer is not None else where_from(options),
         identity={
-            "victim": {"kind": table.kind, **_fingerprints(options)},
+            "victim": {"kind": table.kind, **fingerprints(options)},
             "recipe": None if trainer is None else trainer.identity,
         },
         access=table.access,
@@ -479,38 +414,3 @@ def _from_recipe(recipe: Any, splits: Splits, seed: int) -> Callable[[], Model]:
         return recipe.fit(np.arange(len(splits.members)), derive(seed, "victim"))
 
     return open_it
-
-
-def _victim_options(config: AuditConfig, base: Path) -> dict[str, Any]:
-    options = dict(config.victim.options)
-    for name in _FILES:
-        if isinstance(options.get(name), str):
-            options[name] = str(beside(options[name], base))
-    return options
-
-
-def _classes(kind: str, options: Mapping[str, Any], splits: Splits) -> dict[str, Any]:
-    """How many classes a victim has that cannot be asked before it is used: as many as the members."""
-    if kind in ("http", "callable") and "classes" not in options and "class_names" not in options:
-        return {"classes": len(splits.members.class_names)}
-    return {}
-
-
-def _fingerprints(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with files told apart by their content and code by its source."""
-    found = dict(options)
-    for name in _FILES:
-        if isinstance(options.get(name), str) and Path(options[name]).is_file():
-            found[name] = hashlib.sha256(Path(options[name]).read_bytes()).hexdigest()
-    for name in ("build", "fn"):
-        if isinstance(options.get(name), str):
-            found[name] = [options[name], source_digest(load(options[name]))]
-    return json.loads(json.dumps(found, default=str))
-
-
-def _where(options: Mapping[str, Any]) -> str:
-    for name in ("weights", "path", "url", "fn", "build", "update", "after"):
-        if isinstance(options.get(name), str):
-            place = options[name]
-            return place if name in ("url", "fn", "build") else Path(place).name
-    return "the victim"

@@ -11,14 +11,17 @@ from torch import nn
 from seepage.audit.api import Named, arms_of, attacks_of, check_numbers, gates_of
 from seepage.audit.captured import Round, names_of, read, scene_of
 from seepage.audit.priors import from_python
+from seepage.audit.records import data_facts, packages, spec_identity, splits_identity
 from seepage.audit.run import execute
-from seepage.audit.setting import captured_setting
+from seepage.audit.setting import Setting
 from seepage.core.attack import Attack
 from seepage.core.defense import Defense
 from seepage.core.errors import ConfigError
 from seepage.core.progress import Listener
 from seepage.core.record import AuditRecord
+from seepage.core.records import Splits
 from seepage.core.spec import InputSpec
+from seepage.core.vocabulary import Access
 from seepage.data import Reading
 from seepage.models.federated import Mode
 from seepage.targets.update_files import Tensors
@@ -102,8 +105,6 @@ def audit_update(
             update of zeros, weights before that are not the model's. An attack that fails is a finding.
     """
     check_numbers(None, seed, tolerance, 1)
-    if not isinstance(net, nn.Module):
-        raise ConfigError(f"net: a torch.nn.Module was wanted, got a {type(net).__name__}")
     pair = isinstance(update, tuple)
     if pair and kind == "gradient":
         raise ConfigError("kind: weights before and after give a 'delta', not a 'gradient'")
@@ -147,13 +148,12 @@ def audit_update(
         "gate": dict(gate or {}),
         "verdict": {"tolerance": tolerance},
     }
-    setting = captured_setting(
-        found,
-        input,
-        brought,
-        name=type(net).__name__,
-        title=title,
+    scene, name = found.scene, type(net).__name__
+    splits = Splits(scene.members, scene.nonmembers, scene.public)
+    setting = Setting(
+        title=title or f"Audit of an update of {name}",
         seed=seed,
+        access=Access.UPDATES,
         budget=None,
         wanted=wanted,
         arms=arms,
@@ -161,8 +161,22 @@ def audit_update(
         tolerance=tolerance,
         out=Path(out),
         processes=1,
+        scene=scene,
+        offers=lambda: scene.offers,
+        identity={
+            "packages": packages(),
+            **splits_identity(splits),
+            "spec": spec_identity(input),
+            "prior": brought.identity,
+            "captured": found.digest,
+        },
+        victim_facts={"name": name, "kind": "update", **found.facts},
+        data_facts=data_facts(splits),
         as_written=written,
         as_resolved=written,
+        reusable=True,
+        resumable=True,
         index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+        brought=brought,
     )
     return execute(setting, progress, fresh)
