@@ -79,7 +79,9 @@ def _control(score: Score, name: str) -> str:
 def findings_table(findings: Sequence[Finding]) -> Table:
     """One row a finding: value, controls, leakage."""
     table = Table(box=None, pad_edge=False, header_style="dim", show_edge=False)
-    for head in ("leak", "attack", "behind", "score", "value", "chance", "no model", "null twin", "leakage"):
+    updates = bool(findings) and all(finding.leak is Leak.GRADIENT for finding in findings)
+    controls = ("no update", "other update") if updates else ("no model", "null twin")
+    for head in ("leak", "attack", "behind", "score", "value", "chance", *controls, "leakage"):
         table.add_column(head, overflow="fold")
     for finding in findings:
         behind = ", ".join(d.name + "".join(f" {v}" for v in d.params.values()) for d in finding.defenses) or "–"

@@ -33,6 +33,32 @@ def left_out(record: AuditRecord) -> list[LeftOut]:
     return list({left.model_dump_json(): left for left in record.left_out}.values())
 
 
+@dataclass(frozen=True)
+class LeftOutGroup:
+    """Attacks that were left out for one reason."""
+
+    attacks: tuple[str, ...]
+    leak: Leak
+    defenses: tuple[Applied, ...]
+    reason: str
+
+    @property
+    def attack(self) -> str:
+        """Their names, one after the other."""
+        return ", ".join(self.attacks)
+
+
+def left_out_groups(record: AuditRecord) -> list[LeftOutGroup]:
+    """What was left out, those of one leak, arm and reason together."""
+    found: dict[str, LeftOutGroup] = {}
+    for left in left_out(record):
+        reason = left.reason.replace(f"'{left.attack}'", "it")
+        key = f"{left.leak} {applied_text(left.defenses)} {reason}"
+        before = found[key].attacks if key in found else ()
+        found[key] = LeftOutGroup((*before, left.attack), left.leak, tuple(left.defenses), reason)
+    return list(found.values())
+
+
 def applied_text(parts: Sequence[Applied], none: str = "none") -> str:
     """Defenses (or poisons) with their parameters, as `round (digits 1) + noise (scale 0.1)`."""
     return " + ".join(_applied(part) for part in parts) or none
@@ -62,6 +88,21 @@ def defended(finding: Finding) -> bool:
 def of_records(finding: Finding) -> bool:
     """True when single records behind captured answers were recovered: its null control is another record's answer."""
     return finding.case == "record inversion"
+
+
+def of_updates(finding: Finding) -> bool:
+    """True when clients' updates were read: its null control is the update of other records."""
+    return finding.leak is Leak.GRADIENT
+
+
+def only_updates(record: AuditRecord) -> bool:
+    """True when the whole audit is of updates."""
+    return bool(record.preflight) and all(of_updates(f) for f in record.findings)
+
+
+def unscored(finding: Finding) -> bool:
+    """True when there was no truth to hold a completed finding against: of a captured update without its batch."""
+    return finding.status == "done" and "unscored" in finding.facts
 
 
 def strongest_control(score: Score) -> Estimate | None:
