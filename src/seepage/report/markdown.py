@@ -201,13 +201,9 @@ def _findings(record: AuditRecord) -> str:
     rows: list[list[str]] = []
     for f in record.findings:
         s = f.score
-        value = (
-            "not scored"
-            if unscored(f)
-            else numbers.score_text(s)
-            if f.status == "done"
-            else f"failed: {_safe(f.error.message if f.error else '')}"
-        )
+        value = "not scored" if unscored(f) else numbers.score_text(s)
+        if f.status == "failed":
+            value = f"failed: {_safe(f.error.message if f.error else '')}"
         controls = [numbers.estimate(s.controls.get(name) if s else None) for name in ("no_model", "null_model")]
         chance, leakage = (numbers.number(s.chance), numbers.signed(s.leakage)) if s else (numbers.MISSING,) * 2
         title = _safe(f.title) + (f" ({_safe(s.title)})" if s else "")

@@ -142,7 +142,7 @@ def decibels(name: str, title: str, rows: Sequence[tuple[str, Float[Array, " n"]
         heard.append(f"{label}: {len(values)} records, {middle}")
         y += 16
         head = {"fill": INK, "font_size": "12", "font_weight": "600", "paint_order": "stroke"}
-        body += text("2%", y, f"{label}: {middle}", stroke=SURFACE, stroke_width=4, **head)
+        body += text("2%", y, f"{label}: {len(values)} records, {middle}", stroke=SURFACE, stroke_width=4, **head)
         base = y + 14 + 9.0 * max(stack, default=0)
         for value, high in zip(values.tolist(), stack, strict=True):
             fill, edge = (VALUE, SURFACE) if ours else (SURFACE, CONTROL)
