@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +22,10 @@ from seepage.core.spec import InputSpec
 from seepage.core.victim import Update
 from seepage.data import Reading, as_records, as_splits
 from seepage.models.client_nets import client_net
-from seepage.models.federated import ClientNet, LocalTraining, Mode
+from seepage.models.federated import ClientNet, LocalTraining
 from seepage.targets import infer_spec, load_network
 from seepage.targets.update_files import Tensors, as_update, difference, fill, load_tensors, same_weights
 
-Kind = Literal["gradient", "delta"]
 _MODEL = ("net", "net_options", "build", "build_args", "weights", "classes", "class_names")
 _FILES = ("update", "before", "after")
 
@@ -45,12 +44,12 @@ class Round:
         knows: the rungs that the adversary is told of what is known here; None for all of it.
     """
 
-    kind: Kind = "gradient"
+    kind: str = "gradient"
     records: int | None = None
     local_batch: int | None = None
     epochs: int | None = None
     rate: float | None = None
-    mode: Mode | None = None
+    mode: str | None = None
     knows: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -120,7 +119,11 @@ class Round:
     def local(self) -> LocalTraining:
         """The local training as far as it is known; ask `unmade` before making updates with it."""
         return LocalTraining(
-            self.kind, self.local_batch or 0, self.epochs or 1, self.rate or LocalTraining.rate, self.mode or "train"
+            "gradient" if self.kind == "gradient" else "delta",
+            self.local_batch or 0,
+            self.epochs or 1,
+            self.rate or LocalTraining.rate,
+            "eval" if self.mode == "eval" else "train",
         )
 
     def unmade(self, net: ClientNet) -> str | None:
@@ -289,7 +292,7 @@ def from_options(
 def read(
     module: nn.Module,
     given: Tensors | tuple[Tensors, Tensors],
-    kind: Kind,
+    kind: str,
     *,
     weights: bool,
     trust_pickle: bool = False,

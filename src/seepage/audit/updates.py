@@ -4,7 +4,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -23,7 +23,6 @@ from seepage.core.records import Splits
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Access
 from seepage.data import Reading
-from seepage.models.federated import Mode
 from seepage.targets.update_files import Tensors
 
 
@@ -32,12 +31,12 @@ def audit_update(
     update: Tensors | tuple[Tensors, Tensors],
     *,
     input: InputSpec,
-    kind: Literal["gradient", "delta"] | None = None,
+    kind: str | None = None,
     records: int | None = None,
     local_batch: int | None = None,
     epochs: int | None = None,
     rate: float | None = None,
-    mode: Mode | None = None,
+    mode: str | None = None,
     knows: Sequence[str] | None = None,
     classes: int | None = None,
     class_names: Sequence[str] | None = None,
