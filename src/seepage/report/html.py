@@ -236,6 +236,11 @@ def _date(text: str) -> str:
 
 
 def _label(name: str) -> str:
+    if name.startswith("psnr_db_"):
+        # Facts of updates alone, whose null control is the update of other records.
+        return "PSNR in dB, " + name.removeprefix("psnr_db_").replace("null_model", "from another update").replace(
+            "_", " "
+        )
     words = name.replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 

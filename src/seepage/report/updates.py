@@ -120,7 +120,7 @@ def _consistency(f: Finding) -> tuple[tuple[str, str], ...]:
     return tuple((words, short(value) if isinstance(value, float) else "not known") for words, value in found)
 
 
-def decibels(name: str, title: str, rows: Sequence[tuple[str, Float[Array, " n"], bool]]) -> str:
+def decibels(name: str, title: str, rows: Sequence[tuple[str, Array, bool]]) -> str:
     """Every record as a dot on an axis of dB, one row a source; from 20 dB on a picture is recognisable, at 60 exact.
 
     Args:
