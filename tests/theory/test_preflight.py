@@ -16,8 +16,9 @@ from seepage.audit.spectrum import grain, spectrum
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.knowledge import GradientKnowledge
 from seepage.core.outlook import Diagnostic
-from seepage.core.secrets import Secret
+from seepage.core.secrets import GradientSecret, Secret
 from seepage.core.spec import InputSpec
+from seepage.core.target import Target
 from seepage.core.victim import Update, Updates
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
@@ -263,6 +264,17 @@ def test_the_answer_names_what_can_be_expected() -> None:
     assert row.left_out is None
     assert row.outlook is not None
     assert row.outlook.prospect == "possible"
+
+
+def test_several_steps_do_not_hide_records_from_division() -> None:
+    """What the outlook says of several steps is so: rows that sum over steps are sums over the records still."""
+    case = gradient_case(0, local=LocalTraining("delta", 1, 4, 0.05))
+    found = preflight(case, Arm(), _plan(case), [Wanted(LinearLayer())])
+    assert found.answer.startswith("Perhaps: linear-layer may work.")
+    guess = LinearLayer().run(Target(case.victim, LinearLayer.needs), case.knowledge, RNG(0))
+    assert isinstance(case.secret, GradientSecret)
+    apart = np.abs(guess.x[:, None] - case.secret.batch.x[None]).max(axis=(2, 3, 4)).min(axis=0)
+    assert (apart < 1e-2).mean() > 0.6
 
 
 def test_nothing_is_expected_of_zeros_or_of_nan() -> None:
