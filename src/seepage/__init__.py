@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from seepage.audit.api import audit as audit
+    from seepage.audit.updates import audit_update as audit_update
     from seepage.core.attack import Attack as Attack
     from seepage.core.case import Case as Case
     from seepage.core.defense import Defense as Defense
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "audit": "seepage.audit.api",
+    "audit_update": "seepage.audit.updates",
     "Attack": "seepage.core.attack",
     "Case": "seepage.core.case",
     "Defense": "seepage.core.defense",
@@ -57,6 +59,7 @@ __all__ = [
     "Target",
     "__version__",
     "audit",
+    "audit_update",
 ]
 
 

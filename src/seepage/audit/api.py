@@ -175,7 +175,7 @@ def audit(
         granted = Access(access)
     except ValueError as error:
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
-    _check_numbers(budget, seed, tolerance, top_k)
+    check_numbers(budget, seed, tolerance, top_k)
     if are_texts(members) or isinstance(model, TextEncoder):
         for name, given in (("nonmembers", nonmembers), ("recipe", recipe), ("judge", judge), ("prior", prior)):
             if given is not None:
@@ -188,9 +188,8 @@ def audit(
         victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
         live = _of_records(victim, splits, spec, input, _trainer(recipe), judge, brought, Path(out), seed)
-    wanted = _attacks(attacks)
-    listed = [defenses] if isinstance(defenses, str | Mapping | Defense) else defenses
-    arms = [Arm(), *(_arm(defense) for defense in listed)]
+    wanted = attacks_of(attacks)
+    arms = arms_of(defenses)
     written: dict[str, Any] = {
         "model": type(model).__name__ if not isinstance(model, str | Path) else str(model),
         "access": str(granted),
@@ -208,7 +207,7 @@ def audit(
         budget=budget,
         wanted=wanted,
         arms=arms,
-        gates=_gates(gate or {}),
+        gates=gates_of(gate or {}),
         tolerance=tolerance,
         out=Path(out),
         processes=1,
@@ -285,7 +284,7 @@ def _of_records(
     return _Live(world, identity, type(victim).__name__, data_facts(splits), known, brought)
 
 
-def _check_numbers(budget: Any, seed: Any, tolerance: Any, top_k: Any) -> None:
+def check_numbers(budget: Any, seed: Any, tolerance: Any, top_k: Any) -> None:
     """The same limits that an audit file has."""
     for name, value, least in (("budget", budget, 1), ("seed", seed, 0), ("top_k", top_k, 1)):
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -309,7 +308,8 @@ def _trainer(recipe: Callable[..., Any] | str | None) -> Trainer | None:
     return Trainer.of(recipe)
 
 
-def _attacks(attacks: Attack | Named | Sequence[Attack | Named]) -> list[Wanted]:
+def attacks_of(attacks: Attack | Named | Sequence[Attack | Named]) -> list[Wanted]:
+    """The attacks asked for, by name, table or object."""
     if isinstance(attacks, str):
         attacks = [attacks]
     if isinstance(attacks, Attack | Mapping):
@@ -321,6 +321,12 @@ def _attacks(attacks: Attack | Named | Sequence[Attack | Named]) -> list[Wanted]
         else:
             found.extend(wanted_by(_table(AttackTable, one, "attacks")))
     return found
+
+
+def arms_of(defenses: Defense | Named | Sequence[Defense | Named]) -> list[Arm]:
+    """The bare victim, then one arm a defense."""
+    listed = [defenses] if isinstance(defenses, str | Mapping | Defense) else defenses
+    return [Arm(), *(_arm(defense) for defense in listed)]
 
 
 def _arm(defense: Defense | Named) -> Arm:
@@ -339,7 +345,8 @@ def _table(kind: type[T], named: Any, where: str) -> T:
         raise explain(error, where, {"": kind}) from error
 
 
-def _gates(gates: Mapping[str, float]) -> dict[Leak, float]:
+def gates_of(gates: Mapping[str, float]) -> dict[Leak, float]:
+    """Thresholds by leak, checked."""
     found: dict[Leak, float] = {}
     for name, threshold in gates.items():
         if name not in set(Leak):

@@ -63,7 +63,7 @@ class InputTable(_Table):
 class VictimTable(_Open):
     """`[victim]`: what is audited, and what its adversary is granted."""
 
-    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "encoder", "federated"]
+    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "encoder", "federated", "update"]
     name: str = ""
     access: Access = Access.SCORES
     budget: int | None = Field(default=None, ge=1)
@@ -194,7 +194,7 @@ class AuditConfig(_Table):
     title: str = ""
     seed: int = Field(default=0, ge=0)
     victim: VictimTable
-    data: DataTable
+    data: DataTable = DataTable()
     recipe: RecipeTable | None = None
     federated: FederatedTable | None = None
     prior: PriorTable | None = None
@@ -350,8 +350,12 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
     if config.victim.kind != "encoder" and config.data.text is not None:
         raise ConfigError(f'{where}: [data] text is for [victim] kind = "encoder"; columns of a table need no naming')
-    if config.data.builtin is None and config.data.members is None:
+    if config.data.builtin is None and config.data.members is None and config.victim.kind != "update":
         raise ConfigError(f"{where}: [data] needs members = ... (or builtin = ...)")
+    if config.data.builtin is not None and config.victim.kind == "update":
+        raise ConfigError(
+            f"{where}: [data] builtin: a captured update has the client's own records as members, or none"
+        )
     if config.data.builtin is not None:
         for name in ("members", "nonmembers", "public"):
             if getattr(config.data, name) is not None:

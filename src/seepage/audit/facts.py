@@ -6,6 +6,7 @@ from functools import singledispatch
 import torch
 
 from seepage.audit.records import Facts
+from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.sentences import Sentences
@@ -87,6 +88,21 @@ def _fits(accuracy: float | None, members: int, classes: int) -> Check | None:
 
 
 @facts_of.register
+def _(scene: Capture) -> Found:
+    net = scene.net
+    return Found(
+        {
+            "offers": ", ".join(sorted(scene.offers)),
+            "classes": net.classes,
+            "parameters": net.parameters,
+            "update": scene.update.kind,
+            "threat_model": scene.ladder.facts()["threat_model"],
+            "null_twin": "none: " + scene.twin_missing if scene.twin_missing else None,
+        }
+    )
+
+
+@facts_of.register
 def _(scene: Federation) -> Found:
     net, local = scene.net, scene.local
     facts: Facts = {
@@ -98,12 +114,12 @@ def _(scene: Federation) -> Found:
         "records_each": scene.records,
         "update": local.kind,
         "local_steps": local.steps(scene.records),
-        "local_rate": None if local.kind == "gradient" else local.rate,
+        "local_rate": None if local.kind == "gradient" or scene.unmade else local.rate,
         "mode": local.mode,
         "null_twin": "none: " + scene.twin_missing if scene.twin_missing else "updates of other records",
     }
     spare = scene.spare
-    if len(spare):
+    if len(spare) and spare.y is not None:
         with torch.no_grad():
             said = net.logits(torch.from_numpy(spare.x)).argmax(dim=1).numpy()
         facts["accuracy_nonmembers"] = float((said == spare.labels()).mean())

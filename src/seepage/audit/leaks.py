@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from seepage.cases import capture
 from seepage.cases import gradient as gradient_case
 from seepage.cases import inversion as inversion_case
 from seepage.cases import inversion_texts as inversion_texts_case
 from seepage.cases import membership as membership_case
+from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.sentences import Sentences
@@ -62,6 +64,14 @@ LEAKS: dict[Leak, tuple[Row, ...]] = {
             gradient_case.obstacle,
             gradient_case.knowledge,
             gradient_case.build,
+            gradient_score.score,
+        ),
+        Row(
+            Capture,
+            frozenset({"", "labels"}),
+            capture.obstacle,
+            capture.knowledge,
+            capture.build,
             gradient_score.score,
         ),
     ),

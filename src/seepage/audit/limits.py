@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from seepage.audit.plan import Plan
 from seepage.audit.setting import Setting
+from seepage.cases.capture import Capture
+from seepage.cases.federation import Federation
 from seepage.cases.inversion_texts import CAPTURED
 from seepage.cases.sentences import Sentences
 from seepage.core.record import Verdict
@@ -44,16 +46,31 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
             )
     members = setting.scene.members
     classes = len(members.class_names)
+    unaware: list[str] = []
+    if any(not cell.arm.aware for cell in plan.cells):
+        unaware.append("One adversary was told nothing of the defense before it: such figures flatter the defense.")
+    if isinstance(setting.scene, Capture):
+        said.append(
+            "There is no true batch to hold anything against: what was recovered may be the client's records or others "
+            "that make the same update. Neither a leak nor its absence is shown here."
+        )
+        return said + unaware
+    if isinstance(setting.scene, Federation):
+        scene = setting.scene
+        said.append(
+            f"Intervals are over {scene.clients} client{'s' if scene.clients > 1 else ''} with {scene.records} "
+            f"record{'s' if scene.records > 1 else ''} each, in one round of one model: another round, another batch "
+            "size or other local training may leak more or less."
+        )
+        return said + unaware
     if isinstance(setting.scene, Sentences):
         said.append(
             f"Intervals are over the texts attacked, {CAPTURED} of the {len(members)} members at the most. "
             "Words that no public text holds cannot be written by the attacks here: more public texts may recover more."
         )
-    else:
-        said.append(
-            f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
-            "another training run of the same recipe may leak more or less."
-        )
-    if any(not cell.arm.aware for cell in plan.cells):
-        said.append("One adversary was told nothing of the defense before it: such figures flatter the defense.")
-    return said
+        return said + unaware
+    said.append(
+        f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
+        "another training run of the same recipe may leak more or less."
+    )
+    return said + unaware

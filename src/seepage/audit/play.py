@@ -81,7 +81,7 @@ class Stage:
                 self._seed,
                 asked,
                 time.monotonic() - begun,
-                headline=scored.headline,
+                headline=scored.headline or None,
                 scores=dict(scored.scores),
                 exposed=list(scored.exposed),
                 artifacts=artifacts,

@@ -69,22 +69,40 @@ def read_data(table: DataTable, spec: InputSpec | None, seed: int, base: Path) -
         if table.builtin not in DATASETS:
             raise ConfigError(f"[data] builtin: unknown '{table.builtin}': {did_you_mean(table.builtin, DATASETS)}")
         return split(load_builtin(table.builtin, **options), **chosen, seed=derive(seed, "split"))
-    known = [f.name for f in fields(Reading)]
+    paths = [
+        None if place is None else beside(place, base) for place in (table.members, table.nonmembers, table.public)
+    ]
+    return as_splits(*paths, spec=spec, reading=reading_of(table))
+
+
+def reading_of(table: DataTable) -> Reading:
+    """How the files of `[data]` are read.
+
+    Raises:
+        ConfigError: for an unknown key.
+    """
+    options, known = table.options, [f.name for f in fields(Reading)]
     for name in options:
         if name not in known:
             raise ConfigError(f"[data] unknown key '{name}': {did_you_mean(name, [*known, *DataTable.model_fields])}")
     if isinstance(options.get("size"), list):
         options["size"] = tuple(options["size"])
-    paths = [
-        None if place is None else beside(place, base) for place in (table.members, table.nonmembers, table.public)
-    ]
-    return as_splits(*paths, spec=spec, reading=Reading(**options))
+    return Reading(**options)
 
 
 def spec_identity(spec: InputSpec) -> str:
     """What tells one input declaration from another, every bound included."""
     told = [spec.shape, spec.modality, spec.mean, spec.std, spec.layout, spec.channels, spec.features]
     return digest([*told, spec.bounds.low.tolist(), spec.bounds.high.tolist()])
+
+
+def splits_identity(splits: Splits) -> dict[str, str | None]:
+    """What tells the records of one audit from those of another."""
+    return {
+        "members": splits.members.digest(),
+        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
+        "public": None if splits.public is None else splits.public.digest(),
+    }
 
 
 def packages() -> dict[str, str]:

@@ -31,7 +31,7 @@ from seepage.store.index import Index
 log = logging.getLogger(__name__)
 
 # What training and judging cost, in the unit of the tracker (queries), before anything was measured.
-PREPARING = {"victim": 30_000, "twin": 30_000, "checks": 10_000, "facts": 10_000}
+PREPARING = {"victim": 30_000, "twin": 30_000, "checks": 10_000, "preflight": 3_000, "facts": 10_000}
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "pydantic", "pandas")
 
 
@@ -153,6 +153,9 @@ def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | 
     preparing = [name for name in ("victim", "twin") if cells and setting.trains(name)]
     priors = [PRIOR + kind for kind in wanted_priors([cell.attack for cell in cells], setting.scene)]
     preparing += priors
+    if setting.has_preflight:
+        # Told before the first attack, and anew each time: an update of defenses or attacks may have changed it.
+        preparing.append("preflight")
     if not (folder.path / "checks.json").is_file():
         preparing.append("checks")
     playing = [cell.id for cell in cells]
@@ -165,7 +168,7 @@ def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | 
     if setting.respawn is None:
         processes = 1
     heavy = {cell.id for cell in plan.cells if Access.WEIGHTS in cell.attack.needs}
-    tracker = Tracker(weights, heavy, _paces(setting, plan), processes, listener)
+    tracker = Tracker(weights, heavy, _paces(setting, plan), processes, listener, setting.has_judge)
     for name in there:
         tracker.ended(name, "cached")
 
@@ -175,7 +178,7 @@ def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | 
         if state == "failed":
             finding = parse_finding(folder.finding_path(task))
             message = finding.error.message if finding.error is not None else ""
-        tracker.ended(task, state, message)
+        tracker.ended(task, state, message, setting.read_preflight(folder) if task == "preflight" else ())
 
     if processes == 1 or not cells:
         _in_this_process(Desk.open(setting, plan, folder), [*preparing, *playing], tracker, ended)
@@ -244,7 +247,8 @@ def _record(
         findings.append(finding)
     findings = mark_confounded(findings, checks)
     _same_victim(findings)
-    leaks = sorted({finding.leak for finding in findings} | set(setting.gates))
+    looked = {Leak.GRADIENT} if setting.has_preflight else set[Leak]()
+    leaks = sorted({finding.leak for finding in findings} | set(setting.gates) | looked)
     by_leak = {leak: [f for f in findings if f.leak is leak] for leak in leaks}
     misfit = next((check.message for check in checks if check.name == FITS and not check.passed), None)
     verdicts = {leak: _unless(misfit, verdict(by_leak[leak], setting.tolerance)) for leak in leaks}
@@ -266,6 +270,7 @@ def _record(
         data=facts["data"],
         judge=facts["judge"],
         checks=checks,
+        preflight=setting.read_preflight(folder),
         findings=findings,
         left_out=list(plan.left_out),
         verdicts=verdicts,

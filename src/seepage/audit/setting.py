@@ -1,7 +1,5 @@
 """A configuration made ready: records read, victim and recipe at hand, nothing asked or trained yet."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,19 +8,33 @@ from typing import Any
 import numpy as np
 
 from seepage.audit import sentences
+from seepage.audit.captured import from_file, spec_of
 from seepage.audit.config import EVERY, AttackTable, AuditConfig, FederatedTable, make_attack, make_defense, parse
 from seepage.audit.facts import facts_of
 from seepage.audit.federated import federation
+from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
+from seepage.audit.play import Stage
+from seepage.audit.preflight import preflights
 from seepage.audit.priors import Brought, from_table
-from seepage.audit.records import Facts, beside, checked, data_facts, known_spec, packages, read_data, spec_identity
-from seepage.audit.training import Trainer, source_digest
+from seepage.audit.records import (
+    Facts,
+    checked,
+    data_facts,
+    known_spec,
+    packages,
+    read_data,
+    spec_identity,
+    splits_identity,
+)
+from seepage.audit.training import Trainer
+from seepage.cases.capture import Capture
+from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.errors import ConfigError
-from seepage.core.record import Check
+from seepage.core.record import Check, Preflight
 from seepage.core.records import Splits
-from seepage.core.registry import load
 from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
@@ -120,10 +132,16 @@ class Setting:
         """Look at the records before anything is made of them."""
         scene = self.scene
         splits = Splits(scene.members, scene.nonmembers, scene.public)
-        checks = [] if scene.spec is None else check_splits(splits, scene.spec)
-        if splits.nonmembers is not None:
+        captured = isinstance(scene, Capture) or (isinstance(scene, Federation) and scene.captured is not None)
+        # A client's batch may be one record, or of one class: it is no data set to be split.
+        checks = [] if scene.spec is None or captured else check_splits(splits, scene.spec)
+        if splits.nonmembers is not None and not captured:
             checks.append(blind_baseline(splits.members, splits.nonmembers, derive(self.seed, "blind")))
-        knows = None if self.brought is None else self.brought.check(splits.members, splits.nonmembers, self.seed)
+        knows = (
+            None
+            if self.brought is None or not len(scene.members)
+            else self.brought.check(splits.members, splits.nonmembers, self.seed)
+        )
         if knows is not None:
             checks.append(knows)
         write_json(folder.path / "checks.json", [check.model_dump(mode="json") for check in checks])
@@ -131,6 +149,31 @@ class Setting:
     def read_checks(self, folder: RunFolder) -> list[Check]:
         found = [*read_json(folder.path / "checks.json"), *read_json(folder.path / "facts.json").get("checks", [])]
         return [Check.model_validate(check) for check in found]
+
+    @property
+    def has_judge(self) -> bool:
+        """Whether reconstructions are shown to a judge, which is then tried too."""
+        return isinstance(self.scene, World) and self.scene.judge_missing is None
+
+    @property
+    def has_preflight(self) -> bool:
+        """Whether there are updates to be looked at before they are attacked."""
+        return Access.UPDATES in self.offers()
+
+    def preflights(self, plan: Plan, stage: Stage) -> list[Preflight]:
+        """What can be expected of the attacks on updates; none for another victim."""
+        if not self.has_preflight:
+            return []
+        return preflights(lambda form, arm: stage.case(Leak.GRADIENT, form, arm), plan, self.wanted)
+
+    def write_preflight(self, folder: RunFolder, plan: Plan, stage: Stage) -> None:
+        found = [part.model_dump(mode="json") for part in self.preflights(plan, stage)]
+        write_json(folder.path / "preflight.json", found)
+
+    def read_preflight(self, folder: RunFolder) -> list[Preflight]:
+        if not self.has_preflight:
+            return []
+        return [Preflight.model_validate(part) for part in read_json(folder.path / "preflight.json")]
 
     def write_facts(self, folder: RunFolder) -> None:
         """What the record says of victim, records and judge."""
@@ -174,19 +217,21 @@ def from_config(
     if config.victim.kind == "encoder":
         return _of_texts(config, content, base=base, out=out, trust_pickle=trust_pickle, text=text, index_url=index_url)
     declared = None if config.victim.input is None else config.victim.input.spec()
-    splits = read_data(config.data, declared, config.seed, base)
-    spec = declared or infer_spec(splits)
-    splits = checked(splits, spec, config.data.overlap)
-    runs = out or Path(config.run.out)
-    brought = from_table(config.prior, spec, runs / "priors", base)
-    table = config.victim
-    given = Given(config, declared, spec, splits, runs, base, trust_pickle, brought)
-    made = _federation(given) if table.kind == "federated" else _classifier(given)
+    runs, table = out or Path(config.run.out), config.victim
+    if table.kind == "update":
+        spec = spec_of(declared, config.data, base)
+        brought = from_table(config.prior, spec, runs / "priors", base)
+        made, splits = _captured(config, spec, base, trust_pickle, brought)
+    else:
+        splits = read_data(config.data, declared, config.seed, base)
+        spec = declared or infer_spec(splits)
+        splits = checked(splits, spec, config.data.overlap)
+        brought = from_table(config.prior, spec, runs / "priors", base)
+        given = Given(config, declared, spec, splits, runs, base, trust_pickle, brought)
+        made = _federation(given) if table.kind == "federated" else _classifier(given)
     identity = {
         "packages": packages(),
-        "members": splits.members.digest(),
-        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
-        "public": None if splits.public is None else splits.public.digest(),
+        **splits_identity(splits),
         "spec": spec_identity(spec),
         "judge": config.judge.kind,
         "prior": brought.identity,
@@ -207,7 +252,7 @@ def from_config(
         scene=made.scene,
         offers=made.offers,
         identity=identity,
-        victim_facts={"name": name, "kind": table.kind},
+        victim_facts={"name": name, "kind": table.kind, **made.facts},
         data_facts={**data_facts(splits), **({"class_noun": config.data.noun} if config.data.noun else {})},
         as_written=content,
         as_resolved=config.resolved(),
@@ -246,13 +291,35 @@ class _Made:
     access: Access
     offers: Callable[[], frozenset[Access]]
     kept: Callable[[str], Path | None] = field(default=lambda name: None)
+    facts: Facts = field(default_factory=dict[str, float | str | None])
+
+
+def _captured(
+    config: AuditConfig, spec: InputSpec, base: Path, trust_pickle: bool, brought: Brought
+) -> tuple[_Made, Splits]:
+    """A captured update: its records, if there are any, are the batch itself."""
+    table = config.victim
+    if "access" in table.model_fields_set and table.access is not Access.UPDATES:
+        raise ConfigError(f"[victim] access: a captured update gives 'updates', not '{table.access}'")
+    options = victim_options(config, base)
+    found = from_file(config, options, spec, base, trust_pickle, brought.shelf)
+    scene, name = found.scene, str(options.get("net") or where_from(options))
+    made = _Made(
+        scene,
+        f"an update of {name}",
+        {"captured": found.digest},
+        Access.UPDATES,
+        lambda: scene.offers,
+        facts=found.facts,
+    )
+    return made, Splits(scene.members, scene.nonmembers, scene.public)
 
 
 def _federation(given: Given) -> _Made:
     config, table = given.config, given.config.victim
     scene, told = federation(
         config.federated or FederatedTable(),
-        {**_victim_options(config, given.base)},
+        {**victim_options(config, given.base)},
         given.spec,
         given.splits,
         given.brought.shelf,
@@ -265,8 +332,9 @@ def _federation(given: Given) -> _Made:
             f"[victim] access: of a federation the adversary sees 'updates', or it leads the 'rounds' with models of "
             f"its own (a malicious server); not '{table.access}'"
         )
-    identity = {"victim": {"kind": table.kind, **_fingerprints(table.options)}, "federated": told}
-    return _Made(scene, str(table.options.get("net") or _where(table.options)), identity, granted, lambda: scene.offers)
+    identity = {"victim": {"kind": table.kind, **fingerprints(table.options)}, "federated": told}
+    name = str(table.options.get("net") or where_from(table.options))
+    return _Made(scene, name, identity, granted, lambda: scene.offers)
 
 
 def _classifier(given: Given) -> _Made:
@@ -277,7 +345,7 @@ def _classifier(given: Given) -> _Made:
     trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
     recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
     table = config.victim
-    options = _victim_options(config, given.base)
+    options = victim_options(config, given.base)
     if table.kind == "recipe":
         if options:
             raise ConfigError(
@@ -290,7 +358,7 @@ def _classifier(given: Given) -> _Made:
 
         def open_it() -> Model:
             return open_victim(
-                table.kind, spec, {**options, **_classes(table.kind, options, splits)}, given.trust_pickle
+                table.kind, spec, {**options, **classes_like(table.kind, options, splits)}, given.trust_pickle
             )
 
     world = World(
@@ -321,9 +389,9 @@ def _classifier(given: Given) -> _Made:
 
     return _Made(
         scene=world,
-        name=trainer.name if table.kind == "recipe" and trainer is not None else _where(options),
+        name=trainer.name if table.kind == "recipe" and trainer is not None else where_from(options),
         identity={
-            "victim": {"kind": table.kind, **_fingerprints(options)},
+            "victim": {"kind": table.kind, **fingerprints(options)},
             "recipe": None if trainer is None else trainer.identity,
         },
         access=table.access,
@@ -389,38 +457,3 @@ def _from_recipe(recipe: Any, splits: Splits, seed: int) -> Callable[[], Model]:
         return recipe.fit(np.arange(len(splits.members)), derive(seed, "victim"))
 
     return open_it
-
-
-def _victim_options(config: AuditConfig, base: Path) -> dict[str, Any]:
-    options = dict(config.victim.options)
-    for name in ("weights", "path"):
-        if isinstance(options.get(name), str):
-            options[name] = str(beside(options[name], base))
-    return options
-
-
-def _classes(kind: str, options: Mapping[str, Any], splits: Splits) -> dict[str, Any]:
-    """How many classes a victim has that cannot be asked before it is used: as many as the members."""
-    if kind in ("http", "callable") and "classes" not in options and "class_names" not in options:
-        return {"classes": len(splits.members.class_names)}
-    return {}
-
-
-def _fingerprints(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with files told apart by their content and code by its source."""
-    found = dict(options)
-    for name in ("weights", "path"):
-        if isinstance(options.get(name), str) and Path(options[name]).is_file():
-            found[name] = hashlib.sha256(Path(options[name]).read_bytes()).hexdigest()
-    for name in ("build", "fn"):
-        if isinstance(options.get(name), str):
-            found[name] = [options[name], source_digest(load(options[name]))]
-    return json.loads(json.dumps(found, default=str))
-
-
-def _where(options: Mapping[str, Any]) -> str:
-    for name in ("weights", "path", "url", "fn", "build"):
-        if isinstance(options.get(name), str):
-            place = options[name]
-            return place if name in ("url", "fn", "build") else Path(place).name
-    return "the victim"

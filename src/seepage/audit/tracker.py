@@ -1,9 +1,10 @@
 """How far a run is and how long it will take, from the tasks' own pace."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from seepage.core.progress import Listener, Progress
+from seepage.core.record import Preflight
 
 # Seconds a query takes before anything has been measured: a small net on one core. Only the first
 # seconds of the first run use it.
@@ -19,6 +20,7 @@ class Tracker:
         pace: task -> seconds a query took in earlier runs, where known.
         processes: how many tasks run at a time.
         listener: called with every change; at most about ten times a second while tasks move.
+        judged: whether there is a judge, for what a task is called.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class Tracker:
         pace: Mapping[str, float | None],
         processes: int,
         listener: Listener | None,
+        judged: bool = True,
     ):
         self._expected = {task: max(weight * (pace.get(task) or FIRST_GUESS), 0.05) for task, weight in weights.items()}
         self._weights = dict(weights)
@@ -35,6 +38,7 @@ class Tracker:
         self._started: dict[str, float] = {}
         self._processes = max(processes, 1)
         self._listener = listener
+        self._judged = judged
         self._last = 0.0
 
     def _left(self, task: str, now: float) -> float:
@@ -46,7 +50,7 @@ class Tracker:
             return (now - begun) * (1 - share) / share
         return self._expected[task] * (1 - share)
 
-    def _tell(self, task: str, state: str, message: str = "") -> None:
+    def _tell(self, task: str, state: str, message: str = "", preflight: Sequence[Preflight] = ()) -> None:
         if self._listener is None:
             return
         now = time.monotonic()
@@ -66,6 +70,8 @@ class Tracker:
                 total=min(spent / whole, 1.0),
                 eta=eta,
                 message=message,
+                judged=self._judged,
+                preflight=tuple(preflight),
             )
         )
 
@@ -79,10 +85,10 @@ class Tracker:
             self._done[task] = min(queries / self._weights[task], 0.999)
         self._tell(task, "moving")
 
-    def ended(self, task: str, state: str, message: str = "") -> None:
+    def ended(self, task: str, state: str, message: str = "", preflight: Sequence[Preflight] = ()) -> None:
         """A task is done, failed or cached."""
         begun = self._started.get(task)
         if begun is not None:
             self._expected[task] = max(time.monotonic() - begun, 0.05)
         self._done[task] = 1.0
-        self._tell(task, state, message)
+        self._tell(task, state, message, preflight)

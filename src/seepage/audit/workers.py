@@ -50,7 +50,10 @@ class Desk:
         return cls(setting, plan, folder, Stage(setting.scene, setting.seed, setting.most_seen))
 
     def do(self, task: str, moved: Callable[[int], None] | None = None) -> str:
-        """Do one task: "victim", "twin", "prior KIND", "checks", "facts" or a cell's id. Gives a state for the log."""
+        """Do one task, and give its state for the log.
+
+        Tasks are "victim", "twin", "prior KIND", "checks", "facts", "preflight" and the ids of cells.
+        """
         scene = self.setting.scene
         if task == "victim":
             _ = scene.victim
@@ -62,6 +65,8 @@ class Desk:
             self.setting.write_checks(self.folder)
         elif task == "facts":
             self.setting.write_facts(self.folder)
+        elif task == "preflight":
+            self.setting.write_preflight(self.folder, self.plan, self.stage)
         else:
             cell = next(cell for cell in self.plan.cells if cell.id == task)
             played: Played = self.stage.play(cell, moved)

@@ -14,7 +14,7 @@ from seepage.core.knowledge import PriorSource
 from seepage.core.records import Records
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
-from seepage.core.victim import Updates
+from seepage.core.victim import Update, Updates
 from seepage.core.vocabulary import Access
 from seepage.models.federated import ClientNet, LocalTraining
 
@@ -40,6 +40,8 @@ class Federation(Scene):
         records: how many records each of them has.
         knows: the rungs of the assumption ladder that the adversary is told.
         priors: where the adversary gets its priors from.
+        captured: an update that a real client sent, of all the members; instead of simulated ones.
+        unmade: what is lacking to make updates like the captured one, or None when they can be made.
     """
 
     of: ClassVar[str] = "a federation"
@@ -51,6 +53,8 @@ class Federation(Scene):
     records: int = 4
     knows: frozenset[str] = DEFAULT
     priors: PriorSource | None = None
+    captured: Update | None = None
+    unmade: str | None = None
 
     def __post_init__(self) -> None:
         wanted = self.clients * self.records
@@ -82,6 +86,8 @@ class Federation(Scene):
 
     @cached_property
     def _sent(self) -> Updates:
+        if self.captured is not None:
+            return Updates((self.captured,))
         return self.updates(self.members, self.rows, "clients")
 
     @cached_property
@@ -94,6 +100,8 @@ class Federation(Scene):
     @property
     def twin_missing(self) -> str | None:
         wanted = self.clients * self.records
+        if self.unmade is not None:
+            return self.unmade
         if len(self.spare) >= wanted:
             return None
         return (

@@ -6,14 +6,18 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from seepage.cli.preflight import print_preflight
 from seepage.core.progress import Progress as Step
 
 LABELS = {
     "victim": "training the victim",
     "twin": "training its null twin",
     "checks": "checking the records",
+    "preflight": "looking at the update",
     "facts": "trying the judge",
 }
+# The same task where nothing is judged.
+UNJUDGED = {"facts": "looking at the victim"}
 
 
 def _short(seconds: float) -> str:
@@ -26,7 +30,7 @@ class Bars:
 
     def __init__(self, quiet: bool):
         self._quiet = quiet
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, width=None if Console(stderr=True).is_terminal else 160)
         self._live = self._console.is_terminal and not quiet
         self._begun = time.monotonic()
         self._tasks: dict[str, TaskID] = {}
@@ -58,7 +62,7 @@ class Bars:
 
     def listen(self, step: Step) -> None:
         """Take one step of progress from the audit."""
-        name = LABELS.get(step.task, step.task)
+        name = LABELS.get(step.task, step.task) if step.judged else {**LABELS, **UNJUDGED}.get(step.task, step.task)
         left = "" if step.eta is None else f"about {_short(step.eta)} left"
         if self._live:
             self._progress.update(self._whole, completed=step.total, left=left)
@@ -73,4 +77,7 @@ class Bars:
             note = {"cached": " (already there)", "failed": f": {step.message}"}.get(step.state, "")
             spent = _short(time.monotonic() - self._begun)
             self.say(f"{mark} {spent}  {name}{note}" + ("" if self._live or not left else f"  [{left}]"))
+        if step.preflight and not self._quiet:
+            self._console.print()
+            print_preflight(self._console, step.preflight)
         sys.stderr.flush()

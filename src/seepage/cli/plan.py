@@ -12,13 +12,17 @@ from seepage.cli.options import file_and_settings, index_url
 def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickle: bool) -> None:
     """Say what the audit of FILE would run, what it would cost and what is there already.
 
-    Trains nothing and attacks nothing; a model file or an endpoint is opened to see what it offers.
+    Attacks nothing, and trains nothing but the clients of a federation; a model file or an endpoint is opened to see
+    what it offers. Of updates it says what can be expected of every attack, and which assumption fails.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from seepage.audit.api import setting_of_file
+    from seepage.audit.play import Stage
+    from seepage.cli.preflight import print_preflight
+    from seepage.cli.summary import left_out_lines
     from seepage.store.files import RunFolder
     from seepage.store.index import Index
 
@@ -46,9 +50,9 @@ def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickl
         budget = "none" if cell.budget is None else f"{cell.budget:,}"
         table.add_row(cell.id, Text(cell.title), behind, budget, f"{cell.cost:,}", seconds, state)
     console.print(table)
-    for left in plan.left_out:
-        behind = f" behind {left.defenses[0].name}" if left.defenses else ""
-        console.print(Text(f"left out: {left.attack}{behind}: {left.reason}", style="dim"))
+    for line in left_out_lines(plan.left_out):
+        console.print(Text(line, style="dim"))
     console.print(f"\n{len(plan.cells)} cells, at most {total:,} queries to ask (those to the null twin included)")
+    print_preflight(console, setting.preflights(plan, Stage(setting.scene, setting.seed, setting.most_seen)))
     if unfinished is not None:
         console.print(f"an unfinished run would be taken up: {unfinished.path}")

@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from seepage.core.errors import ConfigError, did_you_mean
-from seepage.core.record import AuditRecord, Estimate, Finding, Score
+from seepage.core.record import AuditRecord, Estimate, Finding, LeftOut, Score
 from seepage.core.vocabulary import Leak
 
+# Facts of a captured update: how far the updates of guesses without it lie from it.
+_WITHOUT = ("consistency_constant", "consistency_public_mean")
 STYLE = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow", "not tried": "dim"}
 
 
@@ -77,11 +79,16 @@ def _control(score: Score, name: str) -> str:
 def findings_table(findings: Sequence[Finding]) -> Table:
     """One row a finding: value, controls, leakage."""
     table = Table(box=None, pad_edge=False, header_style="dim", show_edge=False)
-    for head in ("leak", "attack", "behind", "score", "value", "chance", "no model", "null twin", "leakage"):
+    updates = bool(findings) and all(finding.leak is Leak.GRADIENT for finding in findings)
+    controls = ("no update", "other update") if updates else ("no model", "null twin")
+    for head in ("leak", "attack", "behind", "score", "value", "chance", *controls, "leakage"):
         table.add_column(head, overflow="fold")
     for finding in findings:
         behind = ", ".join(d.name + "".join(f" {v}" for v in d.params.values()) for d in finding.defenses) or "–"
         score = finding.score
+        if finding.status == "done" and "unscored" in finding.facts:
+            table.add_row(finding.leak, Text(finding.title), behind, Text(_unscored(finding), style="yellow"))
+            continue
         if finding.status == "failed" or score is None:
             message = finding.error.message if finding.error is not None else "no score"
             table.add_row(finding.leak, Text(finding.title), behind, Text(f"failed: {message}", style="red"))
@@ -101,6 +108,30 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
+def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
+    """What was left out, one line a reason: attacks that share it stand together."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for left in left_out:
+        behind = f" behind {left.defenses[0].name}" if left.defenses else ""
+        # A reason that names its attack is the same for all but for that name.
+        reason = left.reason.replace(f"'{left.attack}'", "it")
+        by_reason.setdefault((behind, reason), []).append(left.attack)
+    return [
+        f"left out{behind}: {', '.join(dict.fromkeys(names))}: {reason}"
+        for (behind, reason), names in by_reason.items()
+    ]
+
+
+def _unscored(finding: Finding) -> str:
+    """What is said of a finding that there was no truth to hold against."""
+    distance = finding.facts.get("consistency")
+    if not isinstance(distance, float):
+        return "not scored (no true batch)"
+    others = [value for name, value in finding.facts.items() if name in _WITHOUT and isinstance(value, float)]
+    beside = f"; without the update {min(others):.2g}" if others else ""
+    return f"not scored (no true batch); its own update lies {distance:.2g} from the captured one{beside}"
+
+
 def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool) -> None:
     """Verdicts, findings, gates, and where the report is."""
     console = Console(width=None if Console().is_terminal else 160)
@@ -117,9 +148,8 @@ def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool)
         for check in record.checks:
             if not check.passed:
                 console.print(Text(f"warning: {check.message}", style="yellow"))
-        for left in record.left_out:
-            behind = f" behind {left.defenses[0].name}" if left.defenses else ""
-            console.print(Text(f"left out: {left.attack}{behind}: {left.reason}", style="dim"))
+        for line in left_out_lines(record.left_out):
+            console.print(Text(line, style="dim"))
         for gate in record.gates:
             console.print(
                 Text(

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from seepage.core.record import Preflight
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -16,6 +18,8 @@ class Progress:
         total: share of the whole run done, 0 to 1.
         eta: estimated seconds left for the whole run, or None while unknown.
         message: a few words for the reader.
+        judged: whether the audit has a judge of reconstructions.
+        preflight: what can be expected of attacks on updates, once that is known.
     """
 
     task: str
@@ -24,6 +28,8 @@ class Progress:
     total: float = 0.0
     eta: float | None = None
     message: str = ""
+    judged: bool = True
+    preflight: tuple[Preflight, ...] = ()
 
 
 Listener = Callable[[Progress], None]

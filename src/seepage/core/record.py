@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from seepage.core.outlook import Diagnostic, Forecast
 from seepage.core.vocabulary import Access, Leak
 
 SCHEMA_VERSION = "1.0"
@@ -149,6 +150,20 @@ class Check(_Part):
     value: Estimate | None = None
 
 
+class Preflight(_Part):
+    """Whether updates can be read at all, looked at before any attack; one for each arm of the audit."""
+
+    defenses: list[Applied] = Field(default_factory=list[Applied])
+    answer: str = Field(description="in a sentence or two: what can be expected, and which assumption fails")
+    forecasts: list[Forecast] = Field(description="each attack, planned or left out")
+    diagnostics: list[Diagnostic] = Field(description="what was seen of the update and its model, the gravest first")
+
+    @property
+    def failing(self) -> list[Diagnostic]:
+        """The assumptions that do not hold."""
+        return [found for found in self.diagnostics if found.holds == "fails"]
+
+
 class Verdict(_Part):
     """What can be said about one leak, over all attacks tried."""
 
@@ -209,6 +224,9 @@ class AuditRecord(_Part):
     data: dict[str, float | str | None] = Field(description="facts about the records")
     judge: dict[str, float | str | None] = Field(default_factory=dict[str, float | str | None])
     checks: list[Check] = Field(default_factory=list[Check])
+    preflight: list[Preflight] = Field(
+        default_factory=list[Preflight], description="of audits of updates: whether they can be read, before any attack"
+    )
     findings: list[Finding]
     left_out: list[LeftOut] = Field(default_factory=list[LeftOut])
     verdicts: dict[Leak, Verdict]

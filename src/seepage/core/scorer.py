@@ -33,7 +33,8 @@ class Scored:
     """What a scorer returns.
 
     Attributes:
-        scores: by name; `headline` is the one the verdict rests on.
+        scores: by name; `headline` is the one the verdict rests on. Both are empty where nothing is known that a
+            guess could be held against; `facts["unscored"]` then says why.
         exposed: members or classes, most exposed first.
         gallery: arrays that show what was recovered (private).
         curves: arrays that hold no private data (ROC, say).

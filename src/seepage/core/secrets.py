@@ -107,6 +107,30 @@ class GradientSecret(Secret):
     others: Records | None = field(default=None, kw_only=True)
 
 
+@runtime_checkable
+class Replay(Protocol):
+    """Makes the update anew from records, where the true ones are not known.
+
+    `distance` gives how far the direction of the update that records make lies from that of the captured one, 0 (the
+    same) to 1 (unrelated, or opposite), or None where it cannot be made; `how` says how it was made, in words.
+    Classes that are not given are chosen for the least distance.
+    """
+
+    def distance(self, x: Float[Array, " n ..."], labels: Int[Array, " n"] | None) -> float | None: ...
+    @property
+    def how(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class CapturedSecret(Secret):
+    """No secret: the batch of a captured update is not known to the auditor either.
+
+    What is recovered can be held against the update alone.
+    """
+
+    replay: Replay = field(kw_only=True)
+
+
 @dataclass(frozen=True)
 class ExtractionSecret(Secret):
     """For each prompt, the text that followed it in the training data."""

@@ -81,7 +81,7 @@ def _close(findings: Sequence[Finding]) -> list[str]:
     leaky = [f for f in _proven(findings) if not defended(f)]
     seen = {access for f in leaky for access in f.needs or f.access}
     steps = [_CLOSE[access] for access in _OPENNESS if access in seen][:2]
-    asked = [f.queries for f in leaky if f.queries and Access.WEIGHTS not in f.access]
+    asked = [f.queries for f in leaky if f.queries and not {Access.WEIGHTS, Access.UPDATES} & set(f.access)]
     if asked:
         steps.append(
             f"Limit how much one caller may ask: {min(asked):,} queries were enough here. "
@@ -126,6 +126,11 @@ def _failed(findings: Sequence[Finding]) -> list[str]:
 
 def _try_harder(findings: Sequence[Finding]) -> str:
     accesses = {access for f in findings for access in f.access}
+    if Access.UPDATES in accesses:
+        return (
+            "This holds for the attacks listed below, by a server that follows the protocol and knows what is said of "
+            "it; one that alters the model, or knows more, was not tried."
+        )
     if Access.WEIGHTS in accesses:
         return "This holds for the attacks listed below and no other; larger budgets or newer attacks may find more."
     return "An adversary with more access (the weights) or a larger budget was not tried; add one if one is thinkable."

@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from seepage.core.record import Applied, AuditRecord, Estimate, Finding, LeftOut, Score
 from seepage.core.vocabulary import Access, Leak, closure
+
+Subject = Literal["model", "texts", "updates"]
 
 ACCESS_WORDS: dict[Access, str] = {
     Access.LABELS: "labels",
@@ -32,6 +35,32 @@ def access_text(accesses: Iterable[Access]) -> str:
 def left_out(record: AuditRecord) -> list[LeftOut]:
     """What was left out, each said once: one attack may stand in an audit with several parameters."""
     return list({left.model_dump_json(): left for left in record.left_out}.values())
+
+
+@dataclass(frozen=True)
+class LeftOutGroup:
+    """Attacks that were left out for one reason."""
+
+    attacks: tuple[str, ...]
+    leak: Leak
+    defenses: tuple[Applied, ...]
+    reason: str
+
+    @property
+    def attack(self) -> str:
+        """Their names, one after the other."""
+        return ", ".join(self.attacks)
+
+
+def left_out_groups(record: AuditRecord) -> list[LeftOutGroup]:
+    """What was left out, those of one leak, arm and reason together."""
+    found: dict[str, LeftOutGroup] = {}
+    for left in left_out(record):
+        reason = left.reason.replace(f"'{left.attack}'", "it")
+        key = f"{left.leak} {applied_text(left.defenses)} {reason}"
+        before = found[key].attacks if key in found else ()
+        found[key] = LeftOutGroup((*before, left.attack), left.leak, tuple(left.defenses), reason)
+    return list(found.values())
 
 
 def applied_text(parts: Sequence[Applied], none: str = "none") -> str:
@@ -68,6 +97,28 @@ def of_records(finding: Finding) -> bool:
 def of_texts(finding: Finding) -> bool:
     """True when texts behind captured vectors were recovered: its null control is another text's vector."""
     return finding.case == "text inversion"
+
+
+def of_updates(finding: Finding) -> bool:
+    """True when clients' updates were read: its null control is the update of other records."""
+    return finding.leak is Leak.GRADIENT
+
+
+def subject(record: AuditRecord) -> Subject:
+    """What the audit is about, for the words of its report."""
+    if only_updates(record):
+        return "updates"
+    return "texts" if any(of_texts(finding) for finding in record.findings) else "model"
+
+
+def only_updates(record: AuditRecord) -> bool:
+    """True when the whole audit is of updates."""
+    return bool(record.preflight) and all(of_updates(f) for f in record.findings)
+
+
+def unscored(finding: Finding) -> bool:
+    """True when there was no truth to hold a completed finding against: of a captured update without its batch."""
+    return finding.status == "done" and "unscored" in finding.facts
 
 
 def strongest_control(score: Score) -> Estimate | None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from seepage.core.record import Finding
 from seepage.core.vocabulary import closure
-from seepage.report.arms import access_text, defended, of_records
+from seepage.report.arms import access_text, defended, of_records, unscored
 from seepage.report.pictures import data_uri, drawable
 
 Array = np.ndarray
@@ -52,7 +52,7 @@ def side_by_side(findings: Sequence[Finding], arrays: Mapping[str, Mapping[str, 
         found = arrays.get(f.id, {})
         if defended(f) or "reconstruction" not in found or "labels" not in found:
             continue
-        if not drawable(np.asarray(found["reconstruction"])) or of_records(f):
+        if not drawable(np.asarray(found["reconstruction"])) or of_records(f) or unscored(f):
             continue
         # One attack at several budgets: the one that was allowed most.
         name = f"{f.attack} {sorted(f.params.items(), key=str)}"
@@ -82,6 +82,8 @@ def _value(f: Finding) -> float:
 
 
 def _hit(found: Mapping[str, Array], row: int) -> bool | None:
+    if "hit" in found:
+        return bool(found["hit"][row])
     return None if "judge_class" not in found else bool(found["judge_class"][row] == found["labels"][row])
 
 

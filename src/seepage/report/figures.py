@@ -42,6 +42,7 @@ class ForestRow:
         score: what was measured, with its controls; None for a finding that failed.
         note: what to say where there is nothing to draw.
         behind: whether the victim stood behind a defense; such a row is indented below its mate.
+        without, null: what the two controls are called.
     """
 
     label: str
@@ -49,6 +50,8 @@ class ForestRow:
     score: Score | None
     note: str = ""
     behind: bool = False
+    without: str = "without the model"
+    null: str = "null model"
 
 
 def _marks(score: Score) -> list[float]:
@@ -65,7 +68,7 @@ def spoken(row: ForestRow) -> str:
     if score is None or score.value is None:
         return f"{head}: {row.note or 'no value'}"
     parts = [f"{head}: {score_text(score)}"]
-    for name, words in (("no_model", "without the model"), ("null_model", "null model")):
+    for name, words in (("no_model", row.without), ("null_model", row.null)):
         control = score.controls.get(name)
         parts.append(f"{words} {estimate(control)}" if control else f"{words} not available")
     if score.chance is not None:

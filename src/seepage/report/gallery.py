@@ -7,7 +7,7 @@ import numpy as np
 
 from seepage.core.errors import StoreError
 from seepage.core.record import Exposure, Finding
-from seepage.report.arms import of_records
+from seepage.report.arms import of_records, of_updates
 from seepage.report.numbers import MISSING, number
 from seepage.report.pictures import data_uri, drawable
 
@@ -43,6 +43,16 @@ _ABOUT_RECORDS = {
     "reconstruction": "what the attack recovered from the answer to that record of {name}",
     "nearest_public": "the public record nearest to it, found with the record in hand",
     "null_reconstruction": "what the same attack makes of the answer to another record",
+}
+
+
+# Of updates the control is the update of other records.
+_OF_UPDATES = {"null_reconstruction": ("other update", "null_judge_confidence")}
+_ABOUT_UPDATES = {
+    "real": "{name}, as the client has it",
+    "reconstruction": "what the attack recovered for {name}",
+    "nearest_public": "the public record nearest to it, found with the record in hand",
+    "null_reconstruction": "what the same attack makes of the update of other records",
 }
 
 
@@ -128,9 +138,9 @@ def gallery(
     pictures = drawable(arrays["reconstruction"])
     cards: list[Card] = []
     size = 0
-    records = of_records(finding)
+    captions, about = _said_of(finding)
     for i in rows[:most]:
-        card = _card(i, exposure.get(i), arrays, pictures, records)
+        card = _card(i, exposure.get(i), arrays, pictures, captions, about)
         size += sum(len(shot.src) for shot in card.shots)
         if size > most_bytes and cards:
             break
@@ -145,8 +155,23 @@ def _by_confidence(arrays: Mapping[str, Array], n: int) -> list[int]:
     return [int(i) for i in np.argsort(-np.nan_to_num(arrays["judge_confidence"], nan=-1.0), kind="stable")]
 
 
-def _card(i: int, exposure: Exposure | None, arrays: Mapping[str, Array], pictures: bool, records: bool) -> Card:
-    columns, about = (_COLUMNS | _OF_RECORDS, _ABOUT | _ABOUT_RECORDS) if records else (_COLUMNS, _ABOUT)
+def _said_of(finding: Finding) -> tuple[Mapping[str, tuple[str, str | None]], Mapping[str, str]]:
+    """Captions and descriptions of the columns, in the words of what was attacked."""
+    if of_records(finding):
+        return _COLUMNS | _OF_RECORDS, _ABOUT | _ABOUT_RECORDS
+    if of_updates(finding):
+        return _COLUMNS | _OF_UPDATES, _ABOUT | _ABOUT_UPDATES
+    return _COLUMNS, _ABOUT
+
+
+def _card(
+    i: int,
+    exposure: Exposure | None,
+    arrays: Mapping[str, Array],
+    pictures: bool,
+    columns: Mapping[str, tuple[str, str | None]],
+    about: Mapping[str, str],
+) -> Card:
     name = exposure.id if exposure else _class_name(int(arrays["labels"][i]), arrays)
     shots: list[Shot] = []
     for kind, (caption, confidence) in columns.items():
@@ -188,6 +213,8 @@ def _class_name(c: int, arrays: Mapping[str, Array]) -> str:
 def _judged(i: int, arrays: Mapping[str, Array]) -> tuple[bool | None, str]:
     if "said" in arrays and "hit" in arrays:
         return bool(arrays["hit"][i]), str(arrays["said"][i])
+    if "said" in arrays:
+        return None, str(arrays["said"][i])
     if "judge_class" not in arrays:
         return None, "not judged"
     says = int(arrays["judge_class"][i])

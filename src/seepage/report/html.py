@@ -22,7 +22,7 @@ from markupsafe import Markup
 from seepage.core.errors import StoreError
 from seepage.core.record import AuditRecord, Finding
 from seepage.report import numbers
-from seepage.report.arms import access_text, applied_text, left_out, of_texts
+from seepage.report.arms import access_text, applied_text, left_out_groups, only_updates, subject
 from seepage.report.beside import side_by_side
 from seepage.report.budgets import budget_curves
 from seepage.report.figures import legend_mark
@@ -33,6 +33,7 @@ from seepage.report.pairs import TextPairs, text_pairs
 from seepage.report.steps import Steps, steps
 from seepage.report.story import stories, untried
 from seepage.report.toml import toml_text
+from seepage.report.updates import update_views
 from seepage.report.views import (
     MOST_RANKED,
     arm_text,
@@ -44,7 +45,7 @@ from seepage.report.views import (
     traces,
     verdict_picture,
 )
-from seepage.report.words import CONTROL_WORDS, LEAK_WORDS, hero, noun_of, plural
+from seepage.report.words import CONTROL_WORDS, HOLDING, LEAK_WORDS, control_words, hero, noun_of, plural
 from seepage.store.files import PRIVATE, PUBLIC, write_bytes
 
 Array = np.ndarray
@@ -156,7 +157,7 @@ def _steps(findings: Sequence[Finding], arrays: Arrays, most: int) -> tuple[dict
 
 
 def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: list[Gallery]) -> dict[str, Any]:
-    told = stories(record)
+    told, updates = stories(record), only_updates(record)
     scores = [f.score for f in record.findings if f.score]
     people = record.data.get("class_noun") == "person"
     rocs = [roc_view(f"roc-{k}", f, arrays.get(f.id, {})) for k, f in enumerate(record.findings)]
@@ -166,7 +167,13 @@ def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: lis
         "victim_name": _victim_name(record),
         "show_records": show_records,
         "stories": told,
-        "hero": hero([story.state for story in told], any(of_texts(f) for f in record.findings)),
+        "hero": hero([story.state for story in told], subject(record)),
+        "null_head": "Another update" if updates else "Null model",
+        "without_head": "Without update" if updates else "Without model",
+        "control_words": control_words(updates),
+        "only_updates": updates,
+        "holding": HOLDING,
+        "updates": update_views(record, arrays),
         "pictures": {s.leak: verdict_picture(f"verdict-{k}", s.finding, people) for k, s in enumerate(told)},
         "untried": untried(record),
         "forests": forest_charts(record),
@@ -177,12 +184,12 @@ def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: lis
         "defenses": defense_chart(record),
         "galleries": shown,
         "has_gallery": any(a.kind == "gallery" for f in record.findings for a in f.artifacts),
-        "noun": noun_of(record, scores[0] if scores else None),
+        "noun": "record" if updates else noun_of(record, scores[0] if scores else None),
         "rocs": [view for view in rocs if view is not None],
         "matrices": matrices(record),
         "rankings": [f for f in record.findings if f.exposed],
         "most_ranked": MOST_RANKED,
-        "left_out": left_out(record),
+        "left_out": left_out_groups(record),
         "missing": sorted({item for score in scores for item in score.missing.items()}),
         "traces": {f.id: traces(f"trace-{k}", arrays.get(f.id, {})) for k, f in enumerate(record.findings)},
         "toml": toml_text(record.config.as_written),
@@ -215,10 +222,12 @@ def _sections(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     record: AuditRecord = found["record"]
     possible = [
         ("verdict", "Verdict", True),
+        ("preflight", "Can it work?", record.preflight),
         ("findings", "Findings", True),
         ("metrics", "All metrics", found["metrics"]),
         ("budgets", "Query budget", found["budgets"]),
         ("defenses", "Defenses", found["defenses"]),
+        ("updates", "Record by record", found["updates"]),
         ("gallery", "Recovered", found["galleries"] or found["has_gallery"]),
         ("membership", "Membership", found["rocs"]),
         ("ranking", "Most exposed", found["rankings"]),
@@ -247,6 +256,11 @@ def _date(text: str) -> str:
 
 
 def _label(name: str) -> str:
+    if name.startswith("psnr_db_"):
+        # Facts of updates alone, whose null control is the update of other records.
+        return "PSNR in dB, " + name.removeprefix("psnr_db_").replace("null_model", "from another update").replace(
+            "_", " "
+        )
     words = name.replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 
@@ -300,6 +314,7 @@ def _shared() -> dict[str, Any]:
         "bar": _bar,
         "leak_words": LEAK_WORDS,
         "control_words": CONTROL_WORDS,
+        "only_updates": False,
     }
 
 
@@ -309,4 +324,4 @@ def _sha256(text: str) -> str:
 
 def render(template: str, **context: Any) -> str:
     """A page of this package: `template` filled with `context`, every text in it escaped."""
-    return _environment().get_template(template).render(**_shared(), **context)
+    return _environment().get_template(template).render(**{**_shared(), **context})

@@ -10,14 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from seepage.core.record import AuditRecord
+from seepage.core.vocabulary import Leak
 from seepage.report import numbers
-from seepage.report.arms import access_text, applied_text, left_out, of_texts, pairs
+from seepage.report.arms import (
+    access_text,
+    applied_text,
+    left_out_groups,
+    only_updates,
+    pairs,
+    subject,
+    unscored,
+)
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
 from seepage.report.story import Story, stories, untried
 from seepage.report.toml import toml_text
+from seepage.report.updates import update_views
 from seepage.report.views import arm_text
-from seepage.report.words import CONTROL_WORDS, LEAK_WORDS, Sentence, hero
+from seepage.report.words import LEAK_WORDS, Sentence, control_words, hero
 from seepage.store.files import PRIVATE, PUBLIC, write_bytes
 
 MOST_RANKED = 20
@@ -65,12 +75,14 @@ def render_markdown(
     told = stories(record)
     parts = [
         _head(record, problems),
-        "## Verdict\n\n**" + hero([story.state for story in told], any(of_texts(f) for f in record.findings))[1] + "**",
+        "## Verdict\n\n**" + hero([story.state for story in told], subject(record))[1] + "**",
         *(f"- **Gate {'held' if g.passed else 'crossed'}.** {_safe(g.message)}" for g in record.gates),
         *(_story(story) for story in told),
         _untried(record),
-        _GUIDE,
+        _UPDATE_GUIDE if only_updates(record) else _GUIDE,
+        _preflight(record),
         _findings(record),
+        _updates(record, arrays),
         _defenses(record),
         _rates(record),
         _rankings(record, show_records),
@@ -88,6 +100,12 @@ _GUIDE = """## How to read this
   secret (null model), and blind chance.
 - **The leakage** is the distance from the strongest control. Only when its range excludes zero is anything called
   a leak."""
+
+
+_UPDATE_GUIDE = _GUIDE.replace("the best guess without the model", "the best guess without the update").replace(
+    "the same attack on a model that never saw the\n  secret (null model)",
+    "the same attack on the update of other\n  records",
+)
 
 
 def _safe(text: object) -> str:
@@ -129,7 +147,8 @@ def _story(story: Story) -> str:
     parts += [_words(sentence) for sentence in story.sentences]
     parts += ["What to do next:", _list(_safe(step) for step in story.steps)]
     reasons = [_safe(reason) for reason in story.reasons]
-    reasons += [f"not controlled by {_safe(CONTROL_WORDS.get(name, name))}" for name in story.uncontrolled]
+    words = control_words(story.leak is Leak.GRADIENT)
+    reasons += [f"not controlled by {_safe(words.get(name, name))}" for name in story.uncontrolled]
     if reasons:
         parts += ["Why this verdict:", _list(reasons)]
     return "\n\n".join(parts)
@@ -140,20 +159,68 @@ def _untried(record: AuditRecord) -> str:
     return f"No part of this audit, so nothing is known about: {names}." if names else ""
 
 
+def _preflight(record: AuditRecord) -> str:
+    parts: list[str] = []
+    for part in record.preflight:
+        behind = f"### Behind {_safe(applied_text(part.defenses))}" if part.defenses else ""
+        prospects = [
+            [
+                _safe(row.attack) + (" (left out)" if row.left_out else ""),
+                _safe(row.outlook.prospect if row.outlook else "not known"),
+                _safe(row.outlook.why if row.outlook else "nothing can be said beforehand"),
+                _safe(row.outlook.change if row.outlook else ""),
+            ]
+            for row in part.forecasts
+        ]
+        seen = [[_safe(cell) for cell in (d.name, d.holds, d.found, d.means, d.change)] for d in part.diagnostics]
+        parts += [
+            behind,
+            f"**{_safe(part.answer)}**",
+            _table(("Attack", "Prospect", "Why", "What would change it"), prospects) if prospects else "",
+            _table(("Looked at", "The assumption", "Found", "What it means", "What would change it"), seen),
+        ]
+    return "\n\n".join(["## Can it work?", *(part for part in parts if part)]) if parts else ""
+
+
+def _updates(record: AuditRecord, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    parts: list[str] = []
+    for view in update_views(record, arrays):
+        f, lines = view.finding, list[str]()
+        low, middle, best = (f.facts.get(f"psnr_db_{name}") for name in ("quarter", "median", "best"))
+        other = f.facts.get("psnr_db_median_null_model")
+        if isinstance(low, float) and isinstance(middle, float) and isinstance(best, float):
+            beside = f"; from the update of other records, median {other:.1f}" if isinstance(other, float) else ""
+            lines.append(f"Likeness in dB: quarter {low:.1f}, median {middle:.1f}, best {best:.1f}{beside}")
+        if view.labels is not None:
+            lines.append(
+                f"Labels named: {numbers.score_text(view.labels)}, chance {numbers.number(view.labels.chance)}"
+            )
+        lines += [f"Distance to the captured update, {_safe(what)}: {_safe(told)}" for what, told in view.consistency]
+        lines += [f"Threat model: {_safe(view.threat)}"] if view.threat else []
+        lines += [f"{heading}: {_safe(words)}" for heading, words in view.rungs]
+        if lines:
+            parts.append(f"### {_safe(f.title)} ({_safe(arm_text(f))})\n\n{_list(lines)}")
+    return "\n\n".join(["## Record by record", *parts]) if parts else ""
+
+
 def _findings(record: AuditRecord) -> str:
     if not record.findings:
         return "## What was tried\n\nNo attack was run."
     rows: list[list[str]] = []
     for f in record.findings:
         s = f.score
-        value = numbers.score_text(s) if f.status == "done" else f"failed: {_safe(f.error.message if f.error else '')}"
+        value = "not scored" if unscored(f) else numbers.score_text(s)
+        if f.status == "failed":
+            value = f"failed: {_safe(f.error.message if f.error else '')}"
         controls = [numbers.estimate(s.controls.get(name) if s else None) for name in ("no_model", "null_model")]
         chance, leakage = (numbers.number(s.chance), numbers.signed(s.leakage)) if s else (numbers.MISSING,) * 2
         title = _safe(f.title) + (f" ({_safe(s.title)})" if s else "")
         arm = [LEAK_WORDS[f.leak], access_text(f.access), _safe(applied_text(f.defenses))]
         rows.append([title, *arm, value, leakage, *controls, chance, numbers.whole(f.queries)])
     names = ("Attack", "Leak", "Access", "Defense", "Value", "Leakage")
-    names += ("Without the model", "Null model", "Chance", "Queries")
+    updates = only_updates(record)
+    names += ("Without the update", "Another update") if updates else ("Without the model", "Null model")
+    names += ("Chance", "Queries")
     return "## What was tried\n\n" + _table(names, rows)
 
 
@@ -224,9 +291,10 @@ def _limits(record: AuditRecord) -> str:
     lines += [_safe(limit) for limit in record.limits]
     missing = sorted({item for f in record.findings if f.score for item in f.score.missing.items()})
     lines += [
-        f"Missing: {CONTROL_WORDS.get(name, _safe(name))}. You could supply {_safe(what)}." for name, what in missing
+        f"Missing: {control_words(only_updates(record)).get(name, _safe(name))}. You could supply {_safe(what)}."
+        for name, what in missing
     ]
-    for left in left_out(record):
+    for left in left_out_groups(record):
         behind = f" behind {_safe(applied_text(left.defenses))}" if left.defenses else ""
         lines.append(f"Left out: {_safe(left.attack)} ({LEAK_WORDS[left.leak].lower()}){behind}: {_safe(left.reason)}")
     return "## What this cannot say\n\n" + _list(lines) if lines else ""

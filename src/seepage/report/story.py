@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from seepage.core.record import AuditRecord, Finding, Ruling
 from seepage.core.vocabulary import Leak
 from seepage.report.advice import next_steps
-from seepage.report.arms import defended, measured, of_records, of_texts, strongest
+from seepage.report.arms import defended, measured, of_records, of_texts, of_updates, strongest, unscored
 from seepage.report.numbers import count_of
 from seepage.report.words import (
     LEAK_WORDS,
@@ -16,6 +16,7 @@ from seepage.report.words import (
     State,
     certainty,
     lead,
+    not_scored,
     said,
     smallest,
 )
@@ -83,6 +84,9 @@ def _sentences(
 ) -> list[Sentence]:
     failed = sum(f.status == "failed" for f in findings)
     told: list[Sentence] = []
+    captured = [f for f in findings if unscored(f)]
+    if best is None and captured:
+        return [not_scored(captured), said("The gallery holds what was recovered, for somebody who knows the records.")]
     if best is None:
         tried = f"{failed} attacks were tried and all failed." if failed else "No attack was tried."
         return [said(tried + " Nothing can be said.")]
@@ -120,10 +124,13 @@ def compared(finding: Finding | None) -> Compared | None:
     score = None if finding is None else finding.score
     if finding is None or score is None or score.value is None or not 0 <= score.value <= 1:
         return None
-    rows = [("with the model", score.value, True)]
+    updates = of_updates(finding)
+    thing = "update" if updates else "model"
+    rows = [(f"with the {thing}", score.value, True)]
     other = "another record's answer" if of_records(finding) else "twin without the secret"
     other = "another text's vector" if of_texts(finding) else other
-    for name, label in (("no_model", "without the model"), ("null_model", other)):
+    other = "another batch's update" if updates else other
+    for name, label in (("no_model", f"without the {thing}"), ("null_model", other)):
         control = score.controls.get(name)
         if control is not None and 0 <= control.value <= 1:
             rows.append((label, control.value, False))

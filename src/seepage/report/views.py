@@ -8,8 +8,19 @@ from markupsafe import Markup
 
 from seepage.core.record import AuditRecord, Exposure, Finding, Score
 from seepage.core.vocabulary import Leak
-from seepage.report.arms import access_text, applied_text, budget_text, defended, groups, of_records, pairs
+from seepage.report.arms import (
+    access_text,
+    applied_text,
+    budget_text,
+    defended,
+    groups,
+    of_records,
+    of_updates,
+    pairs,
+    unscored,
+)
 from seepage.report.figures import DumbbellRow, ForestRow, Tally, dumbbell, forest, icon_array, meter
+from seepage.report.numbers import number
 from seepage.report.plots import RocCurve, RocPoint, finite, histogram, roc, trace
 from seepage.report.story import Compared, compared
 from seepage.report.words import LEAK_WORDS
@@ -32,7 +43,9 @@ class Chart:
 
 def arm_text(finding: Finding, with_defense: bool = True) -> str:
     """Access, budget and defense of a finding in one line."""
-    parts = [access_text(finding.access), budget_text(finding)]
+    # Updates are sent, not asked for: there is no limit to speak of.
+    limit = [] if of_updates(finding) and finding.budget is None else [budget_text(finding)]
+    parts = [access_text(finding.access), *limit]
     if finding.defenses and with_defense:
         parts.insert(0, f"behind {applied_text(finding.defenses)}")
     if finding.poisons:
@@ -55,6 +68,7 @@ def forest_charts(record: AuditRecord) -> list[Chart]:
                 f.score if f.status == "done" else None,
                 f"failed: {f.error.message}" if f.error else _no_value(f),
                 f.id in below,
+                *(("without the update", "another update") if of_updates(f) else ("without the model", "null model")),
             )
             for f in group.findings
         ]
@@ -71,6 +85,9 @@ def _row_label(f: Finding, below: bool, several_victims: bool) -> str:
 
 
 def _no_value(f: Finding) -> str:
+    if unscored(f):
+        distance = f.facts.get("consistency")
+        return "not scored" + (f": its update lies {number(distance)} away" if isinstance(distance, float) else "")
     reason = f.score.reason if f.score else None
     return f"no value: {reason}" if reason else "no value"
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from seepage.core.record import AuditRecord, Estimate, Finding, Ruling, Score
 from seepage.core.vocabulary import Access, Leak
-from seepage.report.arms import applied_text, of_records, of_texts
+from seepage.report.arms import Subject, applied_text, of_records, of_texts
 from seepage.report.numbers import count_of, likely, number, score_text
 
 State = Literal["leak", "unclear", "clear", "untried"]
@@ -66,6 +66,26 @@ TEXT_QUESTION = "Can a text be read from the vector that an encoder gave to it?"
 
 CONTROL_WORDS = {"chance": "chance", "no_model": "a guess without the model", "null_model": "a null model"}
 
+# The same of updates, whose model everybody has.
+UPDATE_WORDS = {
+    "chance": "chance",
+    "no_model": "a guess without the update",
+    "null_model": "the update of other records",
+}
+# Whether an assumption of the attacks holds, for those who read a pre-flight.
+HOLDING = {
+    "holds": "holds: open to attack",
+    "fails": "fails: in the attacks' way",
+    "unknown": "not known",
+    "noted": "noted",
+}
+
+
+def control_words(updates: bool) -> dict[str, str]:
+    """What the controls are called."""
+    return UPDATE_WORDS if updates else CONTROL_WORDS
+
+
 _PLURALS = {"person": "people", "class": "classes", "child": "children"}
 
 
@@ -106,7 +126,7 @@ def actor(finding: Finding) -> str:
     # The order of _HOLDING is from the most to the least that can be seen of a classifier.
     held = next((words for access, words in _HOLDING.items() if access in finding.access), "")
     text = f"an adversary {held}".rstrip()
-    if finding.queries and Access.WEIGHTS not in finding.access:
+    if finding.queries and not {Access.WEIGHTS, Access.UPDATES} & set(finding.access):
         text += f", after {finding.queries:,} queries,"
     if finding.defenses:
         text = f"{text.rstrip(',')}, behind “{applied_text(finding.defenses)}”,"
@@ -154,6 +174,8 @@ def lead(record: AuditRecord, finding: Finding) -> Sentence:
             guess = f"has the right {noun} among its first {k} guesses"
             sentence = said(f"{who} made {made} for which an independent judge {guess} for ", many, ".")
         return sentence + _without(score, noun, "is recognised for", of_records(finding))
+    if finding.leak is Leak.GRADIENT and score.name in ("record_identified", "label_recall"):
+        return _of_update(who, finding, score)
     if finding.leak is Leak.MEMBERSHIP and score.name.startswith("auc"):
         return said(
             "Shown one record that was trained on and one that was not, ",
@@ -164,6 +186,27 @@ def lead(record: AuditRecord, finding: Finding) -> Sentence:
     return said(f"{who} reached ", Part(score_text(score), strong=True), f" in {_lower(score.title)}.") + _generic(
         score, of_texts(finding)
     )
+
+
+def _of_update(who: str, finding: Finding, score: Score) -> Sentence:
+    """What was read from updates, and what the same attack reads from the update of other records."""
+    many = Part(f"{round((score.value or 0.0) * 100)} in 100", strong=True)
+    if score.name == "label_recall":
+        sentence = said(f"{who} named the labels of ", many, " of the records that clients trained on.")
+    else:
+        pool = finding.facts.get("pool")
+        among = f" among {pool:,.0f}" if isinstance(pool, float) else ""
+        sentence = said(f"{who} recovered records so well that ", many, f" of them can be told{among}.")
+        middle = finding.facts.get("psnr_db_median")
+        if isinstance(middle, float):
+            sentence += said(f" Half of them come out at {middle:.0f} dB or better (20 is recognisable, 60 exact).")
+    control = score.controls.get(score.strongest_control or "")
+    if control is None:
+        return sentence + said(f" A blind guess reaches {round((score.chance or 0.0) * 100)} in 100.")
+    reached = Part(f"{round(control.value * 100)} in 100", strong=True)
+    if score.strongest_control == "null_model":
+        return sentence + said(" The same attack on the update of other records reaches ", reached, ".")
+    return sentence + said(" Without the update, the best guess reaches ", reached, ".")
 
 
 def _lower(title: str) -> str:
@@ -193,6 +236,20 @@ def _odds(score: Score) -> Sentence:
     return said("Without the model, the best guess is right ", times, "; a coin, 50 times.")
 
 
+def not_scored(findings: Sequence[Finding]) -> Sentence:
+    """What can be said of a captured update whose batch nobody here knows."""
+    made = [(f.facts["consistency"], f) for f in findings if isinstance(f.facts.get("consistency"), float)]
+    start = "The batch behind this update is not known here, so that nothing can be scored."
+    if not made:
+        return said(start)
+    distance, best = min(made, key=lambda pair: float(pair[0] or 0.0))
+    return said(
+        f"{start} What explains the update best is what {best.title} recovered: the update that it makes lies ",
+        Part(number(float(distance or 0.0)), strong=True),
+        " from the captured one, in direction (0 is the same, 1 unrelated).",
+    )
+
+
 def _generic(score: Score, texts: bool) -> Sentence:
     control = score.controls.get(score.strongest_control or "")
     if control is not None:
@@ -211,7 +268,8 @@ def certainty(score: Score | None, ruling: Ruling) -> Sentence:
     if score is None or score.value is None:
         return ()
     if score.leakage is None:
-        missing = ", ".join(CONTROL_WORDS.get(name, name) for name in score.missing)
+        words = UPDATE_WORDS if score.name in ("record_identified", "label_recall") else CONTROL_WORDS
+        missing = ", ".join(words.get(name, name) for name in score.missing)
         lacking = f" (missing: {missing})" if missing else ""
         return said(f"This is uncontrolled{lacking}: part of it may be had without the model.")
     gap = f"The difference is {likely(score.leakage)}"
@@ -241,9 +299,16 @@ def change_words(measure: str, before: Estimate, after: Estimate, gap: Estimate)
     return f"moved {moved}, which may be luck (the change lies between {low} and {high})"
 
 
-def hero(states: Sequence[State], texts: bool = False) -> tuple[State, str]:
-    """The one line above everything: the worst state with a sentence; of an encoder the texts it was asked about."""
-    what = "the texts it was asked about" if texts else "training data"
+def hero(states: Sequence[State], subject: Subject = "model") -> tuple[State, str]:
+    """The one line above everything: the worst state with a sentence, of what the audit was about."""
+    what = "the texts it was asked about" if subject == "texts" else "training data"
+    updates = subject == "updates"
+    if updates and "leak" in states:
+        return "leak", "These updates give away the records behind them."
+    if updates and "unclear" in states:
+        return "unclear", "It is not clear yet whether these updates give away the records behind them."
+    if updates and "clear" in states:
+        return "clear", "Nothing that was tried got more from these updates than can be had without them."
     if "leak" in states:
         return "leak", f"This model gives away {what}."
     if "unclear" in states:

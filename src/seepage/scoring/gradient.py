@@ -15,10 +15,10 @@ from seepage.core.guess import Guess, Posterior, Reconstruction
 from seepage.core.record import Exposure, Score
 from seepage.core.records import Records
 from seepage.core.scorer import Controls, Scored
-from seepage.core.secrets import GradientSecret, Secret
+from seepage.core.secrets import CapturedSecret, GradientSecret, Secret
 from seepage.core.vocabulary import Modality
 from seepage.scoring import controls as against
-from seepage.scoring import gradient_labels
+from seepage.scoring import gradient_consistency, gradient_labels
 from seepage.scoring.inversion_records import RecordMean, ssim
 
 Array = np.ndarray
@@ -72,6 +72,8 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     Raises:
         DataError: for a guess that does not fit the batch.
     """
+    if isinstance(secret, CapturedSecret):
+        return gradient_consistency.consistency(guess, secret, controls)
     if not isinstance(secret, GradientSecret):
         raise DataError(f"a GradientSecret was wanted, got a {type(secret).__name__}")
     if isinstance(guess, Posterior):

@@ -89,7 +89,7 @@ def verdict(findings: Sequence[Finding], tolerance: float = 0.10) -> Verdict:
     corrected = holm([found.p for found in heard])
     calls = sorted(zip(corrected, heard, strict=True), key=lambda call: (call[0], -call[1].leakage.value))
     leaking = [found for p, found in calls if p < LEVEL]
-    doubts = [] if leaking else _doubts(heard, tolerance)
+    doubts = [] if leaking else _doubts(heard, tolerance, deciding)
     if broken and not leaking:
         doubts.append(f"{_count(len(broken), 'attack')} failed, and might have found something.")
     reasons = list(doubts)
@@ -142,8 +142,11 @@ def gate(leak: Leak, threshold: float, findings: Sequence[Finding]) -> GateResul
     )
 
 
-def _doubts(heard: Sequence[_Measured], tolerance: float) -> list[str]:
+def _doubts(heard: Sequence[_Measured], tolerance: float, deciding: Sequence[Finding]) -> list[str]:
     """What stands between findings that show no leak and the verdict that none was found."""
+    unscored = {str(finding.facts["unscored"]) for finding in deciding if "unscored" in finding.facts}
+    if not heard and unscored:
+        return [f"Nothing could be scored: {'; '.join(sorted(unscored))}."]
     if not heard:
         return ["No completed attack gave a leakage that can be due to the model."]
     doubts: list[str] = []
@@ -205,6 +208,12 @@ def _unheard(finding: Finding) -> str:
     if finding.confounded is not None:
         return f"{_name(finding)}: not counted, {finding.confounded}."
     score = finding.score
+    distance = finding.facts.get("consistency")
+    if score is None and isinstance(distance, float):
+        return f"{_name(finding)}: not scored; what it recovered makes an update {distance:.2g} away from the "
+        "captured one."
+    if score is None and "unscored" in finding.facts:
+        return f"{_name(finding)}: not scored."
     return f"{_name(finding)}: not counted, {(score.reason if score else None) or 'it gave no leakage'}."
 
 

@@ -22,7 +22,7 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _INSIDE = ("state_dict", "model_state_dict")
 # Put before every name by DataParallel, torch.compile and trainers that hold the network as `model`.
 _HARMLESS = ("torch._utils.", "torch.storage.", "collections.")
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+PREFIXES = ("module.", "_orig_mod.", "model.")
 _CONVERT = (
     "save its weights alone: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors'), "
     "and give build= a function that makes the network"
@@ -106,6 +106,16 @@ def _built(build: str | Callable[..., nn.Module], arguments: Mapping[str, Any]) 
     if not isinstance(network, nn.Module):
         raise ModelError(f"build: '{name}' returned a {type(network).__name__}; a torch.nn.Module was wanted")
     return network
+
+
+def read_tensors(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
+    """The tensors of a weights file by name, read without running code unless the file is trusted.
+
+    Raises:
+        TrustError, ModelError: as `load_torch`.
+    """
+    found = _read(path, trust_pickle)
+    return dict(found.state_dict()) if isinstance(found, nn.Module) else _state(found, path.name)
 
 
 def _read(path: Path, trust_pickle: bool) -> Any:
@@ -192,7 +202,7 @@ def _state(content: Any, name: str) -> dict[str, Tensor]:
 def _fill(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
     """Load `state` into `network`, every tensor of which must be there in its shape."""
     own = {key: value for key, value in network.state_dict().items() if isinstance(value, Tensor)}
-    for prefix in _PREFIXES:
+    for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in own):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     # Tied weights are saved once: a name whose tensor lies in the same memory as one given is not missing.

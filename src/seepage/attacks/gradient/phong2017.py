@@ -45,16 +45,19 @@ class LinearLayer(GradientAttack):
         why = first_layer_obstacle(knowledge)
         if why is not None:
             return Outlook(prospect="impossible", why=why, change="a fully connected first layer with a bias")
-        if update.kind == "delta" and (knowledge.assumptions.steps.value or 2) > 1:
-            told = "the update sums several local steps, each at other weights"
-            return Outlook(prospect="unlikely", why=told, change="a single local step")
+        # Steps of SGD sum, and so do the rows: dW and dc are sums over all records of all steps.
+        steps = "; several local steps change nothing in that" if update.kind == "delta" else ""
         batch = knowledge.assumptions.batch.value
         if batch == 1:
-            return Outlook(prospect="expected", why="one record a client: every row of the layer is that record")
+            return Outlook(
+                prospect="expected",
+                why=f"one record a client: every row of the layer is that record{steps}",
+                change="more records an update; momentum or weight decay in the client's optimiser",
+            )
         return Outlook(
             prospect="possible",
             why=f"{batch or 'an unknown number of'} records a client share the rows of the first layer: only neurons "
-            "that one record alone moves give it back",
+            f"that one record alone moves give it back{steps}",
             change="one record an update (works on every row), or larger batches (fewer neurons of one record's own)",
         )
 

@@ -1,0 +1,387 @@
+"""`[victim] kind = "update"`: the scene of an update that was captured, with the true batch or without."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from seepage.audit.config import AuditConfig, DataTable, FederatedTable
+from seepage.audit.records import Facts, beside, reading_of
+from seepage.cases.capture import Capture
+from seepage.cases.federation import RUNGS, Federation
+from seepage.core.assumptions import Assumptions, Rung
+from seepage.core.errors import ConfigError, DataError, did_you_mean
+from seepage.core.knowledge import PriorSource
+from seepage.core.records import Records
+from seepage.core.seeds import derive
+from seepage.core.spec import InputSpec
+from seepage.core.victim import Update
+from seepage.data import Reading, as_records, as_splits
+from seepage.models.client_nets import client_net
+from seepage.models.federated import ClientNet, LocalTraining
+from seepage.targets import infer_spec, load_network
+from seepage.targets.update_files import Tensors, as_update, difference, fill, load_tensors, same_weights
+
+_MODEL = ("net", "net_options", "build", "build_args", "weights", "classes", "class_names")
+_FILES = ("update", "before", "after")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is known of the round that an update was captured in; None is unknown.
+
+    Attributes:
+        kind: "gradient" of the mean loss, or "delta", the change of the weights.
+        records: how many the client trained on.
+        local_batch: records a local step; 0 for all of them.
+        epochs: passes over the records.
+        rate: learning rate.
+        mode: how batch normalisation computed.
+        knows: the rungs that the adversary is told of what is known here; None for all of it.
+    """
+
+    kind: str = "gradient"
+    records: int | None = None
+    local_batch: int | None = None
+    epochs: int | None = None
+    rate: float | None = None
+    mode: str | None = None
+    knows: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in sorted(set(self.knows or ()) - RUNGS):
+            raise ConfigError(f"knows: unknown rung '{name}': {did_you_mean(name, sorted(RUNGS))}")
+        for name in ("records", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ConfigError(f"{name}: a whole number, 1 or more, was wanted, got {value!r}")
+        if self.rate is not None and not self.rate > 0:
+            raise ConfigError(f"rate: a number above 0 was wanted, got {self.rate!r}")
+        if self.mode not in (None, "train", "eval"):
+            raise ConfigError(f"mode is 'train' or 'eval', got {self.mode!r}")
+        if self.kind not in ("gradient", "delta"):
+            raise ConfigError(f"an update is a 'gradient' or a 'delta', got {self.kind!r}")
+
+    @classmethod
+    def of_table(cls, table: FederatedTable | None, pair: bool) -> "Round":
+        """What `[federated]` says; a key that is left out is not known.
+
+        Raises:
+            ConfigError: for keys that a captured update has no use for.
+        """
+        given = {} if table is None else {name: getattr(table, name) for name in table.model_fields_set}
+        if given.pop("clients", 1) != 1:
+            raise ConfigError('[federated] clients: kind = "update" audits one update; audit each client by itself')
+        if given.pop("trained", 0):
+            raise ConfigError('[federated] trained: give the weights that the server sent as [victim] weights = "..."')
+        kind = given.pop("update", "delta" if pair else "gradient")
+        if pair and kind != "delta":
+            raise ConfigError("[federated] update: weights before and after give a 'delta', not a 'gradient'")
+        if given.get("knows") is not None:
+            given["knows"] = tuple(given["knows"])
+        return cls(kind=kind, **given)
+
+    @property
+    def steps(self) -> int | None:
+        """Local steps, where they follow from what is known."""
+        if self.kind == "gradient":
+            return 1
+        if self.records is None or self.local_batch is None or self.epochs is None:
+            return None
+        return self.epochs * -(-self.records // (self.local_batch or self.records))
+
+    def ladder(self, public: bool, normalised: bool) -> Assumptions:
+        """What the adversary is told, as rungs."""
+        gradient = self.kind == "gradient"
+        every = {
+            "batch": self.records,
+            "rate": None if gradient else self.rate,
+            "local_batch": self.records if gradient or self.local_batch == 0 else self.local_batch,
+            "steps": self.steps,
+            "epochs": 1 if gradient else self.epochs,
+            "mode": self.mode,
+            # What a client's optimiser was cannot be known from its update alone; a gradient has none.
+            "optimiser": "none" if gradient else None,
+            "normalisation": "as declared" if normalised else None,
+            "prior": "public records" if public else None,
+        }
+        told: dict[str, Any] = {
+            name: Rung.known(value)
+            for name, value in every.items()
+            if value is not None and (self.knows is None or name in self.knows)
+        }
+        return Assumptions(**told)
+
+    def local(self) -> LocalTraining:
+        """The local training as far as it is known; ask `unmade` before making updates with it."""
+        return LocalTraining(
+            "gradient" if self.kind == "gradient" else "delta",
+            self.local_batch or 0,
+            self.epochs or 1,
+            self.rate or LocalTraining.rate,
+            "eval" if self.mode == "eval" else "train",
+        )
+
+    def unmade(self, net: ClientNet) -> str | None:
+        """What is lacking to make another update like this one, or None when it can be made."""
+        lacking = [name for name in ("rate", "epochs", "local_batch") if getattr(self, name) is None]
+        lacking = lacking if self.kind == "delta" else []
+        if net.has_batch_norm and self.mode is None:
+            lacking.append("mode")
+        if not lacking:
+            return None
+        return f"{', '.join(lacking)} of the round ([federated], or arguments), to make another batch's update in "
+        "the same way"
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A captured update with its scene and what a record says of it."""
+
+    scene: Federation | Capture
+    facts: Facts
+    digest: dict[str, Any]
+
+
+def scene_of(
+    module: nn.Module,
+    update: Update,
+    known: Round,
+    spec: InputSpec,
+    class_names: Sequence[str],
+    *,
+    batch: Any = None,
+    nonmembers: Any = None,
+    public: Any = None,
+    reading: Reading | None = None,
+    priors: PriorSource | None = None,
+    seed: int = 0,
+) -> Captured:
+    """The scene of a captured update: with the true batch a federation of one client, else a capture.
+
+    Args:
+        module: the model at the weights that the server sent.
+        update: what was captured.
+        known: what is known of the round.
+        spec: what one input looks like.
+        class_names: the classes of the model, in its order.
+        batch: the true records with their classes in the model's numbering; None where they are not known.
+        nonmembers: records like them, for the control of another batch's update.
+        public: what the adversary may own.
+        reading: how they are read.
+        priors: where the adversary gets its priors from.
+        seed: of the audit.
+
+    Raises:
+        DataError, ConfigError, ModelError: for what does not fit together.
+    """
+    net = ClientNet(module, spec, len(class_names))
+    reading = reading or Reading()
+    names = tuple(class_names)
+    normalised = bool(spec.mean or spec.std)
+    sent = {"sent_as": update.kind, "parameters": float(net.parameters), "buffers_sent": float(len(update.buffers))}
+    digest = {"round": repr(known), "update": _digest(update), "weights": _digest_of(net)}
+    if batch is None:
+        owned = None
+        if public is not None:
+            owned = _inside(as_records(public, spec=spec, what="public", reading=reading), spec, "public")
+        empty = Records(np.zeros((0, *spec.shape), np.float32), np.zeros(0, np.int64), names, modality=spec.modality)
+        ladder = known.ladder(owned is not None, normalised)
+        scene = Capture(
+            members=empty,
+            public=owned,
+            spec=spec,
+            seed=seed,
+            open_net=lambda: net,
+            update=update,
+            ladder=ladder,
+            priors=priors,
+        )
+        return Captured(scene, {**sent, "true_batch": "not given: nothing can be scored"}, digest)
+    splits = as_splits(batch, nonmembers, public, spec=spec, class_names=names, reading=reading)
+    members = _inside(splits.members, spec, "the true batch")
+    if members.y is None:
+        raise DataError("the true batch needs its classes, numbered as the model numbers them")
+    if known.records not in (None, len(members)):
+        raise ConfigError(
+            f"the true batch has {len(members)} records, and records = {known.records} was said: they must agree"
+        )
+    known = replace(known, records=len(members))
+    ladder = known.ladder(splits.public is not None, normalised)
+    told = {name for name in RUNGS if getattr(ladder, name).value is not None}
+    granted = set(known.knows or ()) & {"labels", "counts"}
+    scene = Federation(
+        members=members,
+        nonmembers=None if splits.nonmembers is None else _inside(splits.nonmembers, spec, "nonmembers"),
+        public=None if splits.public is None else _inside(splits.public, spec, "public"),
+        spec=spec,
+        seed=seed,
+        open_net=lambda: net,
+        local=known.local(),
+        clients=1,
+        records=len(members),
+        knows=frozenset(told | granted),
+        priors=priors,
+        captured=update,
+        unmade=known.unmade(net),
+    )
+    return Captured(scene, {**sent, "true_batch": f"{len(members)} records"}, {**digest, "batch": members.digest()})
+
+
+def from_file(
+    config: AuditConfig,
+    options: Mapping[str, Any],
+    spec: InputSpec,
+    base: Path,
+    trust_pickle: bool,
+    priors: PriorSource,
+) -> Captured:
+    """The scene that an audit file describes; `options` are those of `[victim]`, their paths resolved.
+
+    Raises:
+        ConfigError, DataError, ModelError: for what cannot be used.
+    """
+    module, update, known, names = from_options(options, config.federated, spec, config.seed, trust_pickle)
+    batch, nonmembers, public = (
+        None if place is None else beside(place, base)
+        for place in (config.data.members, config.data.nonmembers, config.data.public)
+    )
+    return scene_of(
+        module,
+        update,
+        known,
+        spec,
+        names,
+        batch=batch,
+        nonmembers=nonmembers,
+        public=public,
+        reading=reading_of(config.data),
+        priors=priors,
+        seed=config.seed,
+    )
+
+
+def from_options(
+    options: Mapping[str, Any], table: FederatedTable | None, spec: InputSpec, seed: int, trust_pickle: bool
+) -> tuple[nn.Module, Update, Round, tuple[str, ...]]:
+    """Model, update, round and classes from the keys of `[victim]` and `[federated]`.
+
+    Raises:
+        ConfigError, DataError, ModelError: for what cannot be used.
+    """
+    for name in options:
+        if name not in (*_MODEL, *_FILES):
+            raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, (*_MODEL, *_FILES))}")
+    pair = "before" in options or "after" in options
+    if pair == ("update" in options) or ("before" in options) != ("after" in options):
+        raise ConfigError(
+            '[victim] kind = "update" needs update = "..." (gradients or weight changes by name), or before = "..." '
+            'and after = "..." (the weights of both), one of the two'
+        )
+    known = Round.of_table(table, pair)
+    module = _module(options, spec, seed, trust_pickle)
+    given = (options["before"], options["after"]) if pair else options["update"]
+    update = read(module, given, known.kind, weights=options.get("weights") is not None, trust_pickle=trust_pickle)
+    return module, update, known, names_of(module, spec, options.get("classes"), options.get("class_names"))
+
+
+def read(
+    module: nn.Module,
+    given: Tensors | tuple[Tensors, Tensors],
+    kind: str,
+    *,
+    weights: bool,
+    trust_pickle: bool = False,
+) -> Update:
+    """The update, held against the module; of a pair, the weights before are put into the module.
+
+    Args:
+        module: the model.
+        given: an update, or a tuple of the weights before and after.
+        kind: what an update is.
+        weights: whether the module has the weights of the round already: those before must then be the same.
+        trust_pickle: whether torch files may run code.
+
+    Raises:
+        DataError, ModelError: for what is damaged or does not fit.
+    """
+    if not isinstance(given, tuple):
+        return as_update(load_tensors(given, module, "update", trust_pickle), module, kind)
+    if len(given) != 2:
+        raise DataError(f"a tuple of the weights before and after was wanted, got {len(given)} parts")
+    before, after = (load_tensors(one, module, what, trust_pickle) for one, what in zip(given, _FILES[1:], strict=True))
+    if weights and (name := same_weights(module, before)) is not None:
+        raise DataError(
+            f"before: '{name}' differs from the weights of the model: is it an update of another model or round? Give "
+            "the weights that the server sent in that round, or leave them out: before has them"
+        )
+    fill(module, before)
+    return difference(before, after, module)
+
+
+def names_of(
+    module: nn.Module, spec: InputSpec, classes: int | None, class_names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The classes: as named, as counted, or as many as the model answers."""
+    if class_names is not None:
+        if classes not in (None, len(class_names)):
+            raise ConfigError(f"classes = {classes} and {len(class_names)} class_names disagree")
+        return tuple(map(str, class_names))
+    if classes is None:
+        try:
+            with torch.no_grad():
+                classes = int(module.eval()(torch.zeros(2, *spec.shape)).shape[1])
+        except (RuntimeError, AttributeError, IndexError, TypeError) as error:
+            raise ConfigError(
+                f"the model does not answer (n, classes) to records of shape {spec.shape} ({error}): declare its input "
+                "and its classes"
+            ) from error
+    return tuple(str(i) for i in range(classes))
+
+
+def _module(options: Mapping[str, Any], spec: InputSpec, seed: int, trust_pickle: bool) -> nn.Module:
+    if ("net" in options) == ("build" in options):
+        raise ConfigError('[victim] kind = "update" needs net (a built-in network) or build (an import path)')
+    if "build" in options:
+        return load_network(
+            options["build"], options.get("weights"), options.get("build_args"), trust_pickle=trust_pickle
+        )
+    classes = options.get("classes") or len(options.get("class_names") or ())
+    if not classes:
+        raise ConfigError("[victim] classes: how many classes the built-in network tells apart has to be said")
+    made = client_net(options["net"], spec.shape, classes, derive(seed, "net"), **options.get("net_options", {}))
+    if options.get("weights"):
+        made = load_network(lambda: made, options["weights"], trust_pickle=trust_pickle)
+    return made
+
+
+def spec_of(declared: InputSpec | None, table: DataTable, base: Path) -> InputSpec:
+    """One input: as declared, or read off what records there are.
+
+    Raises:
+        ConfigError: where neither is there.
+    """
+    if declared is not None:
+        return declared
+    place = table.members or table.public
+    if place is None:
+        raise ConfigError("[victim] input: what one record looks like has to be said: input = { shape = [1, 28, 28] }")
+    return infer_spec(as_records(beside(place, base), what="records", reading=reading_of(table)))
+
+
+def _inside(records: Records, spec: InputSpec, what: str) -> Records:
+    return replace(records, x=spec.check(records.x, what))
+
+
+def _digest(update: Update) -> str:
+    return Records(
+        np.concatenate([np.asarray(t, np.float64).reshape(-1) for t in update.tensors.values()])[None]
+    ).digest()
+
+
+def _digest_of(net: ClientNet) -> str:
+    return _digest(Update({name: w.numpy() for name, w in net.weights().items()}))

@@ -1,0 +1,166 @@
+"""What the pre-flight of an audit of updates looks at: the update in gradient's sign, its first and its last layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from seepage.attacks.gradient.entry import Entry, entry
+from seepage.audit.spectrum import Grain, Spectrum, grain, spectrum
+from seepage.core.assumptions import Assumptions, Standing
+from seepage.core.knowledge import GradientKnowledge
+from seepage.core.victim import Update
+from seepage.models.federated import ClientNet, Mode
+
+Array = np.ndarray
+_SINGLE = 2.0**-23
+
+
+@dataclass(frozen=True)
+class Sighted:
+    """One update beside the others of its round, and what the adversary knows of them.
+
+    Attributes:
+        knowledge: model, ladder, form of a record.
+        updates: all that were sent; figures are of the first.
+    """
+
+    knowledge: GradientKnowledge
+    updates: tuple[Update, ...]
+
+    @property
+    def update(self) -> Update:
+        return self.updates[0]
+
+    @property
+    def ladder(self) -> Assumptions:
+        return self.knowledge.assumptions
+
+    @property
+    def net(self) -> ClientNet | None:
+        return self.knowledge.net
+
+    @property
+    def batch(self) -> int | None:
+        """Records in an update, where the adversary knows or guesses it."""
+        return None if self.ladder.batch.value is None else int(self.ladder.batch.value)
+
+    @property
+    def steps(self) -> int | None:
+        """Local steps in an update: one for a gradient."""
+        if self.update.kind == "gradient":
+            return 1
+        return None if self.ladder.steps.value is None else int(self.ladder.steps.value)
+
+    def known(self, rung: str) -> bool:
+        return getattr(self.ladder, rung).standing is not Standing.UNKNOWN
+
+    @cached_property
+    def tensors(self) -> Mapping[str, Array]:
+        return self.update.tensors
+
+    @cached_property
+    def broken(self) -> str | None:
+        """The first tensor that holds NaN or an infinite value, or None; with several clients, whose it is."""
+        for client, sent in enumerate(self.updates):
+            for name, tensor in sent.tensors.items():
+                if not np.isfinite(tensor).all():
+                    return f"'{name}'" + (f" of client {client}" if len(self.updates) > 1 else "")
+        return None
+
+    @cached_property
+    def norms(self) -> Float[Array, " k"]:
+        """(clients,) the Euclidean norm of each whole update."""
+        return np.array(
+            [
+                np.sqrt(sum(float((t.astype(np.float64) ** 2).sum()) for t in sent.tensors.values()))
+                for sent in self.updates
+            ]
+        )
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        """The weights before the round."""
+        return {} if self.net is None else {name: w.numpy() for name, w in self.net.weights().items()}
+
+    @cached_property
+    def relative(self) -> float | None:
+        """The norm of the first update over that of the weights, for a change of weights."""
+        if self.update.kind != "delta" or not self.weights:
+            return None
+        whole = np.sqrt(sum(float((w.astype(np.float64) ** 2).sum()) for w in self.weights.values()))
+        return float(self.norms[0] / whole) if whole > 0 else None
+
+    @cached_property
+    def moved(self) -> int:
+        """How many parameters the update moves at all."""
+        return int(sum(np.count_nonzero(t) for t in self.tensors.values()))
+
+    @cached_property
+    def grain(self) -> Grain:
+        """The resolution of the largest tensor."""
+        return grain(max(self.tensors.values(), key=lambda t: t.size))
+
+    @cached_property
+    def first(self) -> Entry | None:
+        """The first layer with weights."""
+        return None if self.net is None else entry(self.net)
+
+    @cached_property
+    def rows(self) -> Float[Array, " m d"] | None:
+        """The update of the first layer's weights, one row a neuron or channel; None where there is none."""
+        if self.first is None or self.first.weight not in self.tensors:
+            return None
+        sent = self.tensors[self.first.weight]
+        return sent.reshape(len(sent), -1) if sent.ndim >= 2 else None
+
+    @cached_property
+    def directions(self) -> Spectrum | None:
+        """The spectrum of `rows`, its floor set by how the tensor was rounded; None for a layer that is not linear.
+
+        A change of weights is rounded as the weights are, of which it is the difference.
+        """
+        if self.rows is None or self.first is None or self.first.kind != "linear" or self.broken is not None:
+            return None
+        noise = grain(self.rows).noise
+        before = self.weights.get(self.first.weight)
+        if self.update.kind == "delta" and before is not None and self.rows.dtype != np.float64:
+            size = float(np.sqrt(np.mean(before.astype(np.float64) ** 2)))
+            noise = max(noise, _SINGLE * size * np.sqrt(self.steps or 1) / np.sqrt(12))
+        return spectrum(self.rows, noise)
+
+    @cached_property
+    def classes_bias(self) -> Float[Array, " c"] | None:
+        """The last bias with one entry a class, in the sign of a gradient; None where the model has none."""
+        if self.broken is not None:
+            return None
+        names = [n for n, t in self.tensors.items() if t.shape == (self.knowledge.classes,) and n.endswith("bias")]
+        if not names:
+            return None
+        return self.tensors[names[-1]].astype(np.float64) * (1 if self.update.kind == "gradient" else -1)
+
+    def turned(self) -> float | None:
+        """By how many degrees the gradient of random records turns between the weights before and after the round.
+
+        None for a gradient, and where the model is not known. A sum of steps is a gradient as far as this is small.
+        """
+        net = self.net
+        if net is None or self.update.kind != "delta" or self.broken is not None:
+            return None
+        spec, rng = self.knowledge.spec, np.random.default_rng(0)
+        n = max(2, min(self.batch or 8, 8))
+        low, high = (np.broadcast_to(b, spec.shape) for b in (spec.bounds.low, spec.bounds.high))
+        x = torch.from_numpy((rng.random((n, *spec.shape)) * (high - low) + low).astype(np.float32))
+        y = torch.from_numpy(rng.integers(self.knowledge.classes, size=n))
+        mode: Mode = "train" if self.ladder.mode.value == "train" else "eval"
+        before = net.weights()
+        after = {name: w + torch.from_numpy(np.asarray(self.tensors[name], np.float32)) for name, w in before.items()}
+        one, other = (
+            torch.cat([g.detach().reshape(-1) for g in net.gradient(x, y, weights, mode).values()]).double()
+            for weights in (before, after)
+        )
+        cosine = float(one @ other / (one.norm() * other.norm()).clamp_min(1e-300))
+        return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
