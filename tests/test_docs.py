@@ -18,6 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 import seepage
+from seepage.audit import captured, federated
 from seepage.audit import config as audit_config
 from seepage.audit.api import audit
 from seepage.cli.list import KINDS
@@ -233,9 +234,9 @@ def test_toml_is_what_an_audit_file_takes(snippet: Snippet) -> None:
         return
     complete = {"victim", "data"} <= set(content)
     parsed = audit_config.parse(content if complete else _filled(content), str(snippet))
-    unknown = set(parsed.victim.options) - set(
-        () if parsed.victim.kind == "recipe" else option_names(parsed.victim.kind)
-    )
+    of_scenes = {"recipe": (), "federated": federated.KEYS, "update": captured.KEYS}
+    kind = parsed.victim.kind
+    unknown = set(parsed.victim.options) - set(of_scenes[kind] if kind in of_scenes else option_names(kind))
     assert not unknown, f"{snippet}: a {parsed.victim.kind} victim has no {unknown}"
     if parsed.victim.input is not None:
         parsed.victim.input.spec()

@@ -28,6 +28,7 @@ from seepage.targets.update_files import Tensors, as_update, difference, fill, l
 
 _MODEL = ("net", "net_options", "build", "build_args", "weights", "classes", "class_names")
 _FILES = ("update", "before", "after")
+KEYS = (*_MODEL, *_FILES)
 
 
 @dataclass(frozen=True)
@@ -274,8 +275,8 @@ def from_options(
         ConfigError, DataError, ModelError: for what cannot be used.
     """
     for name in options:
-        if name not in (*_MODEL, *_FILES):
-            raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, (*_MODEL, *_FILES))}")
+        if name not in KEYS:
+            raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, KEYS)}")
     pair = "before" in options or "after" in options
     if pair == ("update" in options) or ("before" in options) != ("after" in options):
         raise ConfigError(

@@ -20,7 +20,7 @@ from seepage.models.recipes import seeded
 from seepage.models.training import fit_classifier
 from seepage.targets import load_network
 
-_KEYS = ("net", "net_options", "build", "build_args", "weights")
+KEYS = ("net", "net_options", "build", "build_args", "weights")
 
 
 def federation(
@@ -48,8 +48,8 @@ def federation(
         ConfigError, DataError, ModelError: for what cannot be used.
     """
     for name in options:
-        if name not in _KEYS:
-            raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, _KEYS)}")
+        if name not in KEYS:
+            raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, KEYS)}")
     if ("net" in options) == ("build" in options):
         raise ConfigError('[victim] kind = "federated" needs net (a built-in network) or build (an import path)')
     knows = DEFAULT if table.knows is None else frozenset(table.knows)

@@ -116,10 +116,8 @@ def left_out_lines(left_out: Iterable[LeftOut]) -> list[str]:
         # A reason that names its attack is the same for all but for that name.
         reason = left.reason.replace(f"'{left.attack}'", "it")
         by_reason.setdefault((behind, reason), []).append(left.attack)
-    return [
-        f"left out{behind}: {', '.join(dict.fromkeys(names))}: {reason}"
-        for (behind, reason), names in by_reason.items()
-    ]
+    named = {at: ", ".join(dict.fromkeys(names)) for at, names in by_reason.items()}
+    return [f"left out: {names}{behind}: {reason}" for (behind, reason), names in named.items()]
 
 
 def _unscored(finding: Finding) -> str:
