@@ -22,10 +22,9 @@ from seepage.core.records import Records
 from seepage.core.secrets import GradientSecret, InversionSecret, MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
-from seepage.core.victim import Updates
 from seepage.core.vocabulary import Leak, Modality
 from seepage.models.client_nets import client_net
-from seepage.models.federated import ClientNet, LocalTraining
+from seepage.models.federated import ClientNet, LocalTraining, round_recipe
 from seepage.testing.judges import TemplateJudge
 from seepage.testing.victims import GaussianMembershipVictim, TemplateVictim
 
@@ -130,12 +129,14 @@ def gradient_case(seed: int, form: str = "", local: LocalTraining | None = None)
     private, other, public = drawn(clients * each), drawn(clients * each), drawn(40)
     owner = np.repeat(np.arange(clients), each)
 
-    def sent(records: Records) -> Updates:
-        y = records.labels()
-        return Updates(
-            tuple(net.round(records.x[owner == c], y[owner == c], local, rng.spawn(1)[0]) for c in range(clients))
-        )
-
+    training = Training(
+        recipe=round_recipe(net, local, private, each),
+        members=np.arange(len(private)),
+        seed=seed,
+        null_recipe=round_recipe(net, local, other, each, "other clients"),
+        null_members=np.arange(len(other)),
+    )
+    victim, null = training.fit()
     known = Assumptions(
         batch=Rung.known(each),
         rate=Rung.known(local.rate),
@@ -150,13 +151,14 @@ def gradient_case(seed: int, form: str = "", local: LocalTraining | None = None)
     return Case(
         leak=Leak.GRADIENT,
         name="small network",
-        victim=sent(private),
+        victim=victim,
         knowledge=GradientKnowledge(
             public=public, spec=spec, net=net, classes=classes, clients=clients, assumptions=known
         ),
         secret=GradientSecret(batch=private, client=owner, others=drawn(40)),
-        null=sent(other),
+        null=null,
         baselines={"even": even} if form == "labels" else {"public_mean": Reconstruction(mean, client=owner)},
+        training=training,
         seed=seed,
     )
 

@@ -1,0 +1,1 @@
+"""Defenses of federated learning: what a client sends, and what the server sees of it."""
