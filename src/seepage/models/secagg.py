@@ -71,7 +71,8 @@ def mask(seed: bytes, size: int) -> UInt64[Array, " d"]:
 
 def shared(secret: int, parties: int, threshold: int, rng: np.random.Generator) -> list[Share]:
     """Shamir's shares of a secret, one a party: any `threshold` of them give it back, fewer say nothing of it."""
-    rest = [_drawn(rng, 520) for _ in range(threshold - 1)]
+    # More bits than the field has, so that the remainder is uniform to within 2^-119.
+    rest = [_drawn(rng, 640) % FIELD for _ in range(threshold - 1)]
 
     def at(x: int) -> int:
         value = 0
