@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seepage.attacks.gradient.phong2017 import LinearLayer
+from seepage.attacks.gradient.phong2017 import LinearLayer, averaged, divided
 from seepage.cases import gradient
 from seepage.cases.federation import Federation
 from seepage.core.assumptions import Rung, Standing
@@ -133,6 +133,34 @@ def test_the_gaussian_guarantee_holds_between_the_two_furthest_updates() -> None
     # The event {x > t} at the threshold where the ratio of densities is e^epsilon.
     t = epsilon * defense.noise**2 / 2
     assert (high > t).mean() == pytest.approx(math.exp(epsilon) * (low > t).mean() + 0.05, abs=0.004)
+
+
+@pytest.mark.parametrize("kind", [GaussianNoise, LaplaceNoise])
+def test_who_knows_of_the_noise_averages_it_away(kind) -> None:
+    """One record a client: every row of the layer tells of it, and the error falls with their number."""
+    rng, rows, size = np.random.default_rng(30), 400, 50
+    x, slope = rng.random(size), rng.normal(size=rows)
+    update = Update({"w": np.outer(slope, x), "b": slope})
+    length = np.linalg.norm(_vector(update), 1 if kind is LaplaceNoise else 2)
+    defense = kind(clip=length, multiplier=0.3 / length)
+    behind = defense.on_victim(update, np.random.default_rng(31))
+    assert isinstance(behind, Update)
+    one = divided(behind.tensors["w"], behind.tensors["b"], 1)[0]
+    all_rows = averaged(behind.tensors["w"], behind.tensors["b"], 1, defense.noise)[0]
+    # The standard error of least squares: s sqrt(1 + |x_j|^2) / |b|, at the most.
+    expected = defense.noise * math.sqrt(2) / np.linalg.norm(slope)
+    assert np.sqrt(np.mean((all_rows - x) ** 2)) < 1.3 * expected
+    assert np.sqrt(np.mean((one - x) ** 2)) > 3 * np.sqrt(np.mean((all_rows - x) ** 2))
+
+
+def test_two_records_are_told_apart_within_the_noise() -> None:
+    rng = np.random.default_rng(32)
+    x, slope = rng.random((2, 50)), rng.normal(size=200) + np.sign(rng.normal(size=200))
+    owner = rng.integers(2, size=200)
+    weight = slope[:, None] * x[owner] + 0.01 * rng.normal(size=(200, 50))
+    found = np.stack(averaged(weight, slope + 0.01 * rng.normal(size=200), 2, 0.01))
+    apart = np.sqrt(((found[:, None] - x[None]) ** 2).mean(axis=2))
+    assert apart.min(axis=0).max() < 0.01
 
 
 @pytest.mark.parametrize("defense", [GaussianNoise(), LaplaceNoise()])

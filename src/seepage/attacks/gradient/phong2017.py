@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from seepage.attacks.gradient.entry import entry
 from seepage.core.attack import GradientAttack
+from seepage.core.defense import UpdateDefense
 from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import GradientKnowledge, Knowledge
 from seepage.core.outlook import Outlook
@@ -25,6 +26,9 @@ class LinearLayer(GradientAttack):
     record, or where one record alone moves that neuron. The row with the greatest bias gradient loses the
     fewest digits; with several records each live row is a candidate, and those that the most rows agree on
     are returned, as many as the batch holds (one, where that is not known).
+
+    Against noise that it knows of (`UpdateDefense.noise`), rows that agree within the noise are averaged by least
+    squares instead of picking one of them. Of clipping nothing is left in a ratio.
     """
 
     name: ClassVar[str] = "linear-layer"
@@ -35,6 +39,7 @@ class LinearLayer(GradientAttack):
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "normalisation"})
+    version: ClassVar[int] = 2
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         if isinstance(knowledge, GradientKnowledge) and (why := first_layer_obstacle(knowledge)):
@@ -63,11 +68,13 @@ class LinearLayer(GradientAttack):
         if first is None or first.bias is None:
             raise ValueError("a first layer with a bias is needed; `obstacle` says so")
         batch = knowledge.assumptions.batch.value or 1
+        noise = max((d.noise for d in knowledge.defenses if isinstance(d, UpdateDefense)), default=0.0)
         rows: list[Array] = []
         owner: list[int] = []
         for client in range(knowledge.clients):
             sent = target.update(client).tensors
-            found = divided(sent[first.weight].reshape(first.width, -1), sent[first.bias], int(batch))
+            weight, bias = sent[first.weight].reshape(first.width, -1), sent[first.bias]
+            found = averaged(weight, bias, int(batch), noise) if noise else divided(weight, bias, int(batch))
             rows.extend(found)
             owner.extend([client] * len(found))
         size = knowledge.spec.size
@@ -121,3 +128,46 @@ def divided(
             votes.append(1)
     best = np.argsort(-np.array(votes), kind="stable")[:batch]
     return [found[k] for k in best]
+
+
+def averaged(
+    weight: Float[Array, " m d"], bias: Float[Array, " m"], batch: int, noise: float
+) -> list[Float[Array, " d"]]:
+    """Inputs of a layer from gradients under noise: up to `batch` different ones, the best supported first.
+
+    Rows whose ratios agree within what noise explains are taken for rows of one input x. With W = b x + e, both sides
+    noisy, x = sum_i b_i W_i / (sum_i b_i^2 - k s^2) over the k rows: least squares, corrected for the noise in b
+    (Fuller 1987, Measurement Error Models, section 1.2).
+
+    Args:
+        weight: the gradient of the weights, with noise.
+        bias: the gradient of the biases, with noise.
+        batch: the greatest number of inputs returned.
+        noise: standard deviation s of the noise on every value of both.
+    """
+    w, b = weight.astype(np.float64), bias.astype(np.float64)
+    # With one record every row tells of it, those below the noise too.
+    if batch == 1:
+        return [_least_squares(w, b, noise)]
+    groups: list[list[int]] = []
+    for row in np.argsort(-np.abs(b), kind="stable"):
+        if abs(b[row]) <= 4 * noise:
+            break
+        x = w[row] / b[row]
+        for group in groups:
+            other = _least_squares(w[group], b[group], noise)
+            # The distance of two ratios of one input: noise in W over b, and noise in b that scales x.
+            spread = noise * np.sqrt(len(x) + x @ x) / abs(b[row])
+            if np.linalg.norm(x - other) < 3 * spread:
+                group.append(int(row))
+                break
+        else:
+            groups.append([int(row)])
+    best = sorted(groups, key=lambda group: -float((b[group] ** 2).sum()))[:batch]
+    return [_least_squares(w[group], b[group], noise) for group in best]
+
+
+def _least_squares(w: Float[Array, " k d"], b: Float[Array, " k"], noise: float) -> Float[Array, " d"]:
+    power = float(b @ b)
+    # Where noise is all there is, the correction would divide by nothing.
+    return b @ w / max(power - len(b) * noise**2, power / 4, 1e-300)
