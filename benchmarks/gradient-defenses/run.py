@@ -32,13 +32,13 @@ KINDS: Mapping[str, Sequence[str]] = {
 REPORT, CHOOSE = 0, (10, 11)
 ROUNDS, LOSS = 100, 0.02
 Arm = tuple[str, dict[str, Any]]
-_NOISE = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
+_NOISE = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
 # Strengths from weak to strong: the last that costs no more than LOSS is chosen.
 STRENGTHS: Mapping[str, Sequence[dict[str, Any]]] = {
     "clip": [{"norm": norm} for norm in (3.0, 1.0, 0.3, 0.1)],
     "gaussian-noise": [{"clip": 3.0, "multiplier": m, "rounds": ROUNDS} for m in _NOISE],
-    "laplace-noise": [{"clip": 100.0, "multiplier": m / 100, "rounds": ROUNDS} for m in _NOISE],
-    "dp-sgd": [{"clip": 3.0, "multiplier": 10 * m, "rounds": ROUNDS} for m in _NOISE],
+    "laplace-noise": [{"clip": 500.0, "multiplier": m / 100, "rounds": ROUNDS} for m in _NOISE],
+    "dp-sgd": [{"clip": 10.0, "multiplier": m, "rounds": ROUNDS} for m in _NOISE],
     "top-k-update": [{"keep": keep} for keep in (0.5, 0.1, 0.03, 0.01, 0.003)],
     "quantise": [{"format": form} for form in ("fp16", "bf16", "int8", "int4")],
     "sign": [{}],
@@ -48,7 +48,7 @@ FIXED: Sequence[Arm] = [
     ("clip", {"norm": 0.1}),
     ("gaussian-noise", {"clip": 3.0, "multiplier": 0.01, "rounds": ROUNDS}),
     ("gaussian-noise", {"clip": 3.0, "multiplier": 1.0, "rounds": ROUNDS}),
-    ("dp-sgd", {"clip": 3.0, "multiplier": 1.0, "rounds": ROUNDS}),
+    ("dp-sgd", {"clip": 10.0, "multiplier": 1.0, "rounds": ROUNDS}),
     ("top-k-update", {"keep": 0.1}),
     ("top-k-update", {"keep": 0.01}),
     ("quantise", {"format": "fp16"}),

@@ -103,7 +103,7 @@ def test_clipping_stops_no_attack_on_ratios() -> None:
 )
 def test_noise_is_as_declared(defense, deviation, kurtosis) -> None:
     drawn = _sent(defense, Update({"w": np.zeros((300, 300))}))
-    assert defense.noise == pytest.approx(deviation)
+    assert defense.noise(drawn) == pytest.approx(deviation)
     assert drawn.std() == pytest.approx(deviation, rel=0.02)
     assert (drawn**4).mean() / (drawn**2).mean() ** 2 == pytest.approx(kurtosis, rel=0.1)
 
@@ -129,9 +129,10 @@ def test_the_gaussian_guarantee_holds_between_the_two_furthest_updates() -> None
     epsilon, rng = defense.epsilon, np.random.default_rng(7)
     assert epsilon is not None
     ends = [_sent(Clip(norm=1.0), Update({"w": np.array([end])}))[0] for end in (-9.0, 9.0)]
-    low, high = (end + defense.noise * rng.normal(size=400_000) for end in ends)
+    deviation = defense.multiplier * defense.clip
+    low, high = (end + deviation * rng.normal(size=400_000) for end in ends)
     # The event {x > t} at the threshold where the ratio of densities is e^epsilon.
-    t = epsilon * defense.noise**2 / 2
+    t = epsilon * deviation**2 / 2
     assert (high > t).mean() == pytest.approx(math.exp(epsilon) * (low > t).mean() + 0.05, abs=0.004)
 
 
@@ -146,9 +147,10 @@ def test_who_knows_of_the_noise_averages_it_away(kind) -> None:
     behind = defense.on_victim(update, np.random.default_rng(31))
     assert isinstance(behind, Update)
     one = divided(behind.tensors["w"], behind.tensors["b"], 1)[0]
-    all_rows = averaged(behind.tensors["w"], behind.tensors["b"], 1, defense.noise)[0]
+    noise = defense.noise(behind.tensors["w"])
+    all_rows = averaged(behind.tensors["w"], behind.tensors["b"], 1, noise, noise)[0]
     # The standard error of least squares: s sqrt(1 + |x_j|^2) / |b|, at the most.
-    expected = defense.noise * math.sqrt(2) / np.linalg.norm(slope)
+    expected = noise * math.sqrt(2) / np.linalg.norm(slope)
     assert np.sqrt(np.mean((all_rows - x) ** 2)) < 1.3 * expected
     assert np.sqrt(np.mean((one - x) ** 2)) > 3 * np.sqrt(np.mean((all_rows - x) ** 2))
 
@@ -158,7 +160,7 @@ def test_two_records_are_told_apart_within_the_noise() -> None:
     x, slope = rng.random((2, 50)), rng.normal(size=200) + np.sign(rng.normal(size=200))
     owner = rng.integers(2, size=200)
     weight = slope[:, None] * x[owner] + 0.01 * rng.normal(size=(200, 50))
-    found = np.stack(averaged(weight, slope + 0.01 * rng.normal(size=200), 2, 0.01))
+    found = np.stack(averaged(weight, slope + 0.01 * rng.normal(size=200), 2, 0.01, 0.01))
     apart = np.sqrt(((found[:, None] - x[None]) ** 2).mean(axis=2))
     assert apart.min(axis=0).max() < 0.01
 
@@ -196,6 +198,17 @@ def test_floats_are_as_coarse_as_their_digits(form, relative) -> None:
     before, after = _vector(_update()), _sent(Quantise(format=form), _update())
     assert (np.abs(after - before) / np.abs(before)).max() <= relative * (1 + 1e-6)
     assert np.isfinite(_sent(Quantise(format=form), _update(scale=1e6))).all()
+
+
+@pytest.mark.parametrize("form", ["fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_rounding_errors_are_as_large_as_the_adversary_is_told(form, stochastic) -> None:
+    defense, update = (
+        Quantise(format=form, stochastic=stochastic),
+        Update({"w": np.random.default_rng(33).random(20_000)}),
+    )
+    found = _sent(defense, update)
+    assert (found - _vector(update)).std() == pytest.approx(defense.noise(found), rel=0.25)
 
 
 def test_stochastic_rounding_keeps_the_mean() -> None:

@@ -21,6 +21,7 @@ from seepage.core.vocabulary import Access
 if TYPE_CHECKING:
     from seepage.core.case import Case
 
+Array = np.ndarray
 Groups = tuple[tuple[int, ...], ...]
 
 
@@ -97,9 +98,12 @@ class OutputDefense(Defense):
 class UpdateDefense(Defense):
     """Changes what a client sends."""
 
-    @property
-    def noise(self) -> float:
-        """Standard deviation of what is added to every value, for adversaries who know it; 0 for none."""
+    def noise(self, sent: Array) -> float:
+        """Standard deviation of what was added to the values of a tensor, for adversaries who know it; 0 for none.
+
+        Args:
+            sent: the tensor as it left the client.
+        """
         return 0.0
 
     @abstractmethod

@@ -27,7 +27,7 @@ class LinearLayer(GradientAttack):
     fewest digits; with several records each live row is a candidate, and those that the most rows agree on
     are returned, as many as the batch holds (one, where that is not known).
 
-    Against noise that it knows of (`UpdateDefense.noise`), rows that agree within the noise are averaged by least
+    Against noise or rounding that it knows of (`UpdateDefense.noise`), rows that agree within it are averaged by least
     squares instead of picking one of them. Of clipping nothing is left in a ratio.
     """
 
@@ -68,13 +68,14 @@ class LinearLayer(GradientAttack):
         if first is None or first.bias is None:
             raise ValueError("a first layer with a bias is needed; `obstacle` says so")
         batch = knowledge.assumptions.batch.value or 1
-        noise = max((d.noise for d in knowledge.defenses if isinstance(d, UpdateDefense)), default=0.0)
+        known = [d for d in knowledge.defenses if isinstance(d, UpdateDefense)]
         rows: list[Array] = []
         owner: list[int] = []
         for client in range(knowledge.clients):
             sent = target.update(client).tensors
             weight, bias = sent[first.weight].reshape(first.width, -1), sent[first.bias]
-            found = averaged(weight, bias, int(batch), noise) if noise else divided(weight, bias, int(batch))
+            noise = tuple(max((d.noise(t) for d in known), default=0.0) for t in (weight, bias))
+            found = averaged(weight, bias, int(batch), *noise) if any(noise) else divided(weight, bias, int(batch))
             rows.extend(found)
             owner.extend([client] * len(found))
         size = knowledge.spec.size
@@ -131,7 +132,12 @@ def divided(
 
 
 def averaged(
-    weight: Float[Array, " m d"], bias: Float[Array, " m"], batch: int, noise: float
+    weight: Float[Array, " m d"],
+    bias: Float[Array, " m"],
+    batch: int,
+    noise: float,
+    bias_noise: float,
+    tolerance: float = 1e-3,
 ) -> list[Float[Array, " d"]]:
     """Inputs of a layer from gradients under noise: up to `batch` different ones, the best supported first.
 
@@ -143,28 +149,38 @@ def averaged(
         weight: the gradient of the weights, with noise.
         bias: the gradient of the biases, with noise.
         batch: the greatest number of inputs returned.
-        noise: standard deviation s of the noise on every value of both.
+        noise: standard deviation of the noise on every value of the weights' gradient.
+        bias_noise: s, that of the biases'.
+        tolerance: two rows agree when they differ by less than this share of their length, noise apart.
     """
     w, b = weight.astype(np.float64), bias.astype(np.float64)
     # With one record every row tells of it, those below the noise too.
     if batch == 1:
-        return [_least_squares(w, b, noise)]
+        return [_least_squares(w, b, bias_noise)]
     groups: list[list[int]] = []
+    inputs: list[Array] = []
     for row in np.argsort(-np.abs(b), kind="stable"):
-        if abs(b[row]) <= 4 * noise:
+        if b[row] == 0:
             break
         x = w[row] / b[row]
-        for group in groups:
-            other = _least_squares(w[group], b[group], noise)
-            # The distance of two ratios of one input: noise in W over b, and noise in b that scales x.
-            spread = noise * np.sqrt(len(x) + x @ x) / abs(b[row])
-            if np.linalg.norm(x - other) < 3 * spread:
-                group.append(int(row))
-                break
+        # The distance of two ratios of one input: noise in W over b, and noise in b that scales x.
+        spread = np.sqrt(len(x) * noise**2 + (x @ x) * bias_noise**2) / abs(b[row])
+        # A ratio that is half noise agrees with anything: a candidate where there are too few others, no evidence.
+        blurred = 2 * spread > np.linalg.norm(x) / 2
+        if blurred and len(groups) >= batch:
+            continue
+        reach = 0.0 if blurred else 2 * spread
+        near = [k for k, o in enumerate(inputs) if np.linalg.norm(x - o) < reach + tolerance * np.linalg.norm(o)]
+        if near:
+            k = near[0]
+            groups[k].append(int(row))
+            inputs[k] = _least_squares(w[groups[k]], b[groups[k]], bias_noise)
         else:
             groups.append([int(row)])
-    best = sorted(groups, key=lambda group: -float((b[group] ** 2).sum()))[:batch]
-    return [_least_squares(w[group], b[group], noise) for group in best]
+            inputs.append(_least_squares(w[[row]], b[[row]], bias_noise))
+    # Among groups of as many rows the greater first, as they were found.
+    best = sorted(range(len(groups)), key=lambda k: -len(groups[k]))[:batch]
+    return [inputs[k] for k in best]
 
 
 def _least_squares(w: Float[Array, " k d"], b: Float[Array, " k"], noise: float) -> Float[Array, " d"]:

@@ -44,8 +44,7 @@ class GaussianNoise(UpdateDefense):
     rounds: int = Field(default=1, ge=1)
     delta: float = Field(default=1e-5, gt=0, lt=1)
 
-    @property
-    def noise(self) -> float:
+    def noise(self, sent: np.ndarray) -> float:
         return self.multiplier * self.clip
 
     @property
@@ -64,4 +63,4 @@ class GaussianNoise(UpdateDefense):
         """
         refuse_buffers(update, self.name)
         vector = clipped(flat(update), self.clip)
-        return like(update, vector + rng.normal(scale=self.noise, size=vector.shape))
+        return like(update, vector + rng.normal(scale=self.multiplier * self.clip, size=vector.shape))

@@ -38,8 +38,7 @@ class LaplaceNoise(UpdateDefense):
     multiplier: float = Field(default=1.0, gt=0)
     rounds: int = Field(default=1, ge=1)
 
-    @property
-    def noise(self) -> float:
+    def noise(self, sent: np.ndarray) -> float:
         return math.sqrt(2.0) * self.multiplier * self.clip
 
     @property

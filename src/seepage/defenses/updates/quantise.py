@@ -1,5 +1,6 @@
 """Updates sent in few bits."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -40,6 +41,19 @@ class Quantise(UpdateDefense):
     format: Literal["fp16", "bf16", "int8", "int4"] = Field(default="int8")
     stochastic: bool = False
 
+    def noise(self, sent: Float[Array, " ..."]) -> float:
+        """The deviation of a rounding error spread evenly over a step; a float's step grows with its magnitude."""
+        if self.format in _FLOATS:
+            exponent = np.frexp(sent.astype(np.float64))[1] - 1
+            steps = np.where(sent == 0, 0.0, np.exp2(exponent)) * torch.finfo(_FLOATS[self.format]).eps
+            return float(np.sqrt(np.square(steps).mean() / 12)) if sent.size else 0.0
+        # Nearest: evenly spread over a step. By chance: over two, more often near.
+        return self._step(sent) / math.sqrt(6.0 if self.stochastic else 12.0)
+
+    def _step(self, tensor: Float[Array, " ..."]) -> float:
+        """The distance of two levels: read from the tensor as sent too, for its greatest magnitude is kept."""
+        return float(np.abs(tensor).max(initial=0.0)) / (2 ** (BITS[self.format] - 1) - 1)
+
     def facts(self, case: Case) -> Mapping[str, float | str | None]:
         return {"bits_per_value": float(BITS[self.format])}
 
@@ -54,8 +68,7 @@ class Quantise(UpdateDefense):
             most = torch.finfo(kind).max
             coarse = torch.from_numpy(np.array(tensor, dtype=np.float64)).clamp(-most, most).to(kind)
             return coarse.double().numpy().astype(tensor.dtype)
-        levels = 2 ** (BITS[self.format] - 1) - 1
-        step = float(np.abs(tensor).max(initial=0.0)) / levels
+        levels, step = 2 ** (BITS[self.format] - 1) - 1, self._step(tensor)
         if step == 0.0:
             return tensor.copy()
         wanted = tensor.astype(np.float64) / step
