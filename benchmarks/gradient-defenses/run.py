@@ -81,9 +81,8 @@ def main() -> None:
     bare = accuracy(None, REPORT, rounds)
     print(f"without a defense: accuracy {plain:.3f} on the splits to choose on, {bare:.3f} on the other", flush=True)
     chosen = [(name, params) for name in STRENGTHS if (params := choose(name, plain, seeds, rounds)) is not None]
-    arms = list(
-        {label(arm): arm for arm in [*chosen, *FIXED] if arm[0] in set(DEFENSES) and installed(arm[0])}.values()
-    )
+    here = [arm for arm in [*chosen, *FIXED] if installed(arm[0])]
+    arms = list({label(arm): arm for arm in here}.values())
     findings = played([name for names in known.values() for name in names], arms, [])
     table: dict[str, dict[str, Any]] = {"none": row(known, findings.get("none", [])) | {"accuracy": round(bare, 3)}}
     for arm in arms:

@@ -120,6 +120,15 @@ def test_local_steps_are_each_clipped_and_noised() -> None:
     assert drawn.std() == pytest.approx(0.1 * (1e-6 * 1e6 / 2) * math.sqrt(4), rel=0.02)
 
 
+def test_a_smaller_last_batch_is_divided_by_the_size_of_a_whole_one() -> None:
+    """Else its record would count twice, and so would the noise: what is divided by must not tell who is there."""
+    net, (x, y) = _net("relu-mlp"), _records(3)
+    local = LocalTraining("delta", batch=2, rate=0.1, private=PerRecord(1e-6, 1e6))
+    sent = net.round(x.numpy(), y.numpy(), local, np.random.default_rng(1))
+    drawn = np.concatenate([t.reshape(-1) for t in sent.tensors.values()])
+    assert drawn.std() == pytest.approx(0.1 * (1 / 2) * math.sqrt(2), rel=0.02)
+
+
 def _case(local: LocalTraining) -> Case:
     return gradient_case(0, local=local)
 

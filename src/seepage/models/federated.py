@@ -48,7 +48,7 @@ class LocalTraining:
     mode: Mode = "train"
     private: PerRecord | None = None
 
-    def batches(self, n: int, order: Int[Array, " n"]) -> list[Int[Array, " b"]]:
+    def batches(self, n: int, order: Int[Array, " n"]) -> list[Int[Array, " _"]]:
         """The rows of each step of one epoch over `n` records taken in `order`."""
         size = self.batch or n
         return [order[first : first + size] for first in range(0, n, size)]
@@ -151,7 +151,7 @@ class ClientNet:
         self,
         x: Tensor,
         y: Tensor,
-        rows: list[Int[Array, " b"]],
+        rows: list[Int[Array, " _"]],
         rate: float,
         mode: Mode,
         create_graph: bool = False,
