@@ -224,6 +224,7 @@ def test_no_noise_is_no_guarantee() -> None:
     assert gaussian_epsilon(0.0, 1e-5) is None
     assert gaussian_epsilon(1e-4, 1e-5) is None
     assert laplace_epsilon(0.0) is None
+    assert laplace_epsilon(1e-5) is None
     assert "guarantees nothing" in str(stated(None, 1e-5, 1, "client")["dp_epsilon_missing"])
     with pytest.raises(ConfigError, match="a delta"):
         gaussian_epsilon(1.0, 0.0)

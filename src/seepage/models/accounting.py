@@ -77,8 +77,12 @@ def laplace_epsilon(multiplier: float, rounds: int = 1, sensitivity: float = 2.0
         multiplier: scale of the noise in units of the clipping norm (l1); 0 protects nothing.
         rounds: how many mechanisms.
         sensitivity: greatest l1 distance of two answers in units of the clipping norm.
+
+    Returns:
+        None where none below `MOST_EPSILON` holds.
     """
-    return None if multiplier <= 0 else rounds * sensitivity / multiplier
+    epsilon = rounds * sensitivity / multiplier if multiplier > 0 else math.inf
+    return epsilon if epsilon <= MOST_EPSILON else None
 
 
 def stated(epsilon: float | None, delta: float, rounds: int, unit: str) -> dict[str, float | str | None]:
