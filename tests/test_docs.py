@@ -444,8 +444,9 @@ def _plain(text: str) -> str:
 
 @pytest.mark.parametrize("name", DEFENSES)
 def test_defenses_are_described(name: str) -> None:
-    pages = [page for page in (DOCS / "leaks").glob("*.md") if f"### `{name}`" in page.read_text("utf-8")]
-    assert pages, f"no page of a leak has a section on the defense '{name}'"
+    candidates = [*(DOCS / "leaks").glob("*.md"), *(DOCS / "defenses").glob("*.md")]
+    pages = [page for page in candidates if f"### `{name}`" in page.read_text("utf-8")]
+    assert pages, f"no page has a section on the defense '{name}'"
     assert any(
         all(
             f"`{p}`" in section(page.relative_to(ROOT).as_posix(), f"`{name}`")

@@ -151,10 +151,9 @@ def _fingerprints(case: Case) -> dict[str, float | str | None]:
     """What tells this victim and this twin from others, where something does: one record speaks of one victim."""
     if case.training is None or case.knowledge.defenses:
         return {}
-    return {
-        "victim_fingerprint": getattr(case.victim, "fingerprint", None),
-        "twin_fingerprint": getattr(case.null, "fingerprint", None),
-    }
+    told = {"victim_fingerprint": case.victim, "twin_fingerprint": case.null}
+    found = {name: getattr(victim, "fingerprint", None) for name, victim in told.items()}
+    return {name: print_ for name, print_ in found.items() if print_ is not None}
 
 
 def _check_classes(guess: Guess, knowledge: Knowledge) -> None:

@@ -9,14 +9,16 @@ import numpy as np
 from jaxtyping import Int
 
 from seepage.cases.scene import Scene
+from seepage.core.case import Training
 from seepage.core.errors import ConfigError
 from seepage.core.knowledge import PriorSource
+from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Update, Updates
 from seepage.core.vocabulary import Access
-from seepage.models.federated import ClientNet, LocalTraining
+from seepage.models.federated import ClientNet, LocalTraining, round_recipe
 
 Array = np.ndarray
 
@@ -120,17 +122,25 @@ class Federation(Scene):
         """Updates of other records, made in the same way; or None where there are too few."""
         return None if self.twin_missing else self.updates(self.spare, self.spare_rows, "other clients")
 
+    def recipe(self, pool: Records, rows: Int[Array, " k n"], name: str) -> Recipe:
+        """How clients with these rows of a pool make their updates."""
+        return round_recipe(self.net, self.local, pool[rows.reshape(-1)], rows.shape[1], name)
+
     def updates(self, pool: Records, rows: Int[Array, " k n"], name: str) -> Updates:
-        """What clients with these rows of a pool send, for the honest model and for any other."""
-        labels = pool.labels()
+        """What clients with these rows of a pool send."""
+        sent = self.recipe(pool, rows, name).fit(np.arange(rows.size), self.seed)
+        if not isinstance(sent, Updates):
+            raise TypeError(f"a round gave a {type(sent).__name__}")
+        return sent
 
-        def sent(net: ClientNet) -> Updates:
-            streams = [stream(self.seed, "federation", name, str(client)) for client in range(len(rows))]
-            return Updates(
-                tuple(
-                    net.round(pool.x[mine], labels[mine], self.local, rng)
-                    for mine, rng in zip(rows, streams, strict=True)
-                )
-            )
-
-        return Updates(sent(self.net).clients, asked=sent)
+    @property
+    def training(self) -> Training:
+        """How the victim and its twin came to be, for defenses that act inside the clients."""
+        missing = self.twin_missing is not None
+        return Training(
+            recipe=self.recipe(self.members, self.rows, "clients"),
+            members=np.arange(self.rows.size),
+            seed=self.seed,
+            null_recipe=None if missing else self.recipe(self.spare, self.spare_rows, "other clients"),
+            null_members=None if missing else np.arange(self.rows.size),
+        )

@@ -94,6 +94,7 @@ def build(scene: Federation, form: str = "") -> Case:
         null=scene.twin,
         null_knowledge=null_knowledge,
         baselines=baselines,
+        training=scene.training,
         missing=missing,
         seed=scene.seed,
     )

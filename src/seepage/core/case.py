@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Int
 
-from seepage.core.defense import Defense, Poison
+from seepage.core.cohorts import pooled_guess, pooled_knowledge, pooled_secret
+from seepage.core.defense import AggregateDefense, Defense, Groups, Poison
 from seepage.core.errors import ConfigError
 from seepage.core.guess import Guess
 from seepage.core.knowledge import Knowledge
 from seepage.core.recipe import Recipe
 from seepage.core.secrets import Secret
 from seepage.core.seeds import derive, stream
-from seepage.core.victim import Captured, Victim
+from seepage.core.victim import Captured, Updates, Victim
 from seepage.core.vocabulary import Leak
 
 Array = np.ndarray
@@ -117,7 +118,24 @@ class Case:
             null = self.null
             if null is not None:
                 null = defense.on_victim(null, stream(self.seed, "defense", defense.name, "null"))
-        return replace(told, victim=victim, null=null, training=training)
+        if isinstance(defense, AggregateDefense) and isinstance(self.victim, Updates):
+            told = told.pooled(defense.groups(len(self.victim)))
+        facts = {**self.facts, **defense.facts(self)}
+        return replace(told, victim=victim, null=null, training=training, facts=facts)
+
+    def pooled(self, groups: Groups) -> "Case":
+        """This case with an adversary who gets one update a group of clients, the mean of theirs.
+
+        The secret is then the union of a group's records; those of clients in no group are nobody's.
+        """
+        null = None if self.null_knowledge is None else pooled_knowledge(self.null_knowledge, groups)
+        return replace(
+            self,
+            knowledge=pooled_knowledge(self.knowledge, groups),
+            null_knowledge=null,
+            secret=pooled_secret(self.secret, groups),
+            baselines={name: pooled_guess(guess, groups) for name, guess in self.baselines.items()},
+        )
 
     def told(self, defense: Defense) -> "Case":
         """This case with an adversary who knows that `defense` stands before the victim."""

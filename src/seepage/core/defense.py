@@ -4,8 +4,10 @@ A poison is the adversary's counterpart: it turns a recipe into another one.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import wraps
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -17,9 +19,21 @@ from seepage.core.records import Records
 from seepage.core.victim import Model, Update, Updates, Victim
 from seepage.core.vocabulary import Access
 
+if TYPE_CHECKING:
+    from seepage.core.case import Case
+
+Array = np.ndarray
+Groups = tuple[tuple[int, ...], ...]
+
 
 class Defense(BaseModel, ABC):
-    """Base of all defenses. Fields are the parameters; class variables are the card."""
+    """Base of all defenses. Fields are the parameters; class variables are the card.
+
+    Class variables:
+        retrains: whether the victim has to be made anew.
+        slack: how far two runs with the same stream may lie apart, relative to the greatest value: 0, but for a
+            library that draws from the system's generator, as encryption must.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -28,6 +42,17 @@ class Defense(BaseModel, ABC):
     cites: ClassVar[tuple[str, ...]]
     version: ClassVar[int] = 1
     retrains: ClassVar[bool] = False
+    slack: ClassVar[float] = 0.0
+
+    def facts(self, case: "Case") -> Mapping[str, float | str | None]:
+        """Figures that hold of this defense in this case, for the finding: the epsilon it buys, what it costs.
+
+        Args:
+            case: the case before this defense.
+
+        They follow from parameters and set-up, or are measured on what it costs; never from whether an attack failed.
+        """
+        return {}
 
     def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
         """The victim behind this defense.
@@ -74,6 +99,14 @@ class OutputDefense(Defense):
 class UpdateDefense(Defense):
     """Changes what a client sends."""
 
+    def noise(self, sent: Array) -> float:
+        """Standard deviation of what was added to the values of a tensor, for adversaries who know it; 0 for none.
+
+        Args:
+            sent: the tensor as it left the client.
+        """
+        return 0.0
+
     @abstractmethod
     def apply(self, update: Update, rng: np.random.Generator) -> Update:
         """The update as it leaves the client."""
@@ -93,6 +126,41 @@ class UpdateDefense(Defense):
 
     def _defended(self, sent: Updates, rng: np.random.Generator) -> Updates:
         return Updates(tuple(self.apply(u, r) for u, r in zip(sent.clients, rng.spawn(len(sent)), strict=True)))
+
+
+class AggregateDefense(Defense):
+    """Lets the adversary see sums over clients instead of what each client sends.
+
+    The adversary runs the protocol, so it knows how many clients a sum is over, aware or not.
+    """
+
+    @abstractmethod
+    def groups(self, clients: int) -> Groups:
+        """Which clients are summed together, by number; all groups as large as the first.
+
+        A client in no group has left the protocol before its update could enter a sum.
+
+        Raises:
+            ConfigError: when so many clients cannot be grouped, or the protocol would stop.
+        """
+
+    @abstractmethod
+    def combine(self, group: Updates, rng: np.random.Generator) -> Update:
+        """What the adversary sees of a group: the mean of its updates."""
+
+    def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
+        if not isinstance(victim, Updates):
+            return super().on_victim(victim, rng)
+        seen, asked = self._summed(victim, rng), victim.asked
+        if asked is None:
+            return seen
+        again = rng.spawn(1)[0]
+        return replace(seen, asked=lambda net: self._summed(asked(net), again))
+
+    def _summed(self, sent: Updates, rng: np.random.Generator) -> Updates:
+        groups = self.groups(len(sent))
+        cohorts = [Updates(tuple(sent.clients[client] for client in group)) for group in groups]
+        return Updates(tuple(self.combine(one, r) for one, r in zip(cohorts, rng.spawn(len(cohorts)), strict=True)))
 
 
 class TrainingDefense(Defense):

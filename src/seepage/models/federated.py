@@ -1,8 +1,8 @@
 """A client of federated learning: the model as the server sent it, and the update that local training makes of it."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,14 +12,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from seepage.core.errors import ConfigError, ModelError
+from seepage.core.errors import ConfigError, DataError, ModelError
+from seepage.core.recipe import Recipe
+from seepage.core.records import Records
+from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
-from seepage.core.victim import Update
+from seepage.core.victim import Update, Updates
+from seepage.models.private import PerRecord, private_gradient, refuse_batch_norm
 from seepage.models.recipes import seeded
 
 Array = np.ndarray
 Mode = Literal["train", "eval"]
 Named = Mapping[str, Tensor]
+Slope = Callable[[Tensor, Tensor, Named], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class LocalTraining:
         epochs: passes over the records, for "delta".
         rate: learning rate of the local steps, for "delta".
         mode: "train" or "eval": batch normalisation by the batch's own statistics, or by the running ones.
+        private: clips every record's gradient and adds noise (DP-SGD); None does not.
     """
 
     kind: Literal["gradient", "delta"] = "gradient"
@@ -40,8 +46,9 @@ class LocalTraining:
     epochs: int = 1
     rate: float = 0.01
     mode: Mode = "train"
+    private: PerRecord | None = None
 
-    def batches(self, n: int, order: Int[Array, " n"]) -> list[Int[Array, " b"]]:
+    def batches(self, n: int, order: Int[Array, " n"]) -> list[Int[Array, " _"]]:
         """The rows of each step of one epoch over `n` records taken in `order`."""
         size = self.batch or n
         return [order[first : first + size] for first in range(0, n, size)]
@@ -141,13 +148,27 @@ class ClientNet:
         return dict(zip(held, found, strict=True))
 
     def trained(
-        self, x: Tensor, y: Tensor, rows: list[Int[Array, " b"]], rate: float, mode: Mode, create_graph: bool = False
+        self,
+        x: Tensor,
+        y: Tensor,
+        rows: list[Int[Array, " _"]],
+        rate: float,
+        mode: Mode,
+        create_graph: bool = False,
+        along: Slope | None = None,
     ) -> dict[str, Tensor]:
-        """The weights after one step of SGD for each of `rows`, starting from those sent."""
+        """The weights after one step of SGD for each of `rows`, starting from those sent.
+
+        Each step goes along the gradient of the mean loss, or along what `along` makes of (x, y, weights).
+        """
         held: dict[str, Tensor] = self.weights(x.dtype)
         for some in rows:
             picked = torch.from_numpy(some)
-            slope = self.gradient(x[picked], y[picked], held, mode, create_graph)
+            slope = (
+                self.gradient(x[picked], y[picked], held, mode, create_graph)
+                if along is None
+                else along(x[picked], y[picked], held)
+            )
             held = {name: w - rate * slope[name] for name, w in held.items()}
             if not create_graph:
                 held = {name: w.detach() for name, w in held.items()}
@@ -172,6 +193,7 @@ class ClientNet:
 
         Raises:
             ConfigError: when one record a step meets batch normalisation in "train" mode.
+            ModelError: when records are to be clipped one by one and meet batch normalisation.
         """
         if self.has_batch_norm and local.mode == "train" and min(local.batch or len(x), len(x)) < 2:
             raise ConfigError(
@@ -180,14 +202,56 @@ class ClientNet:
         records, labels = torch.from_numpy(x).to(dtype), torch.from_numpy(y).long()
         # Dropout draws from torch's own generator.
         with seeded(int(rng.integers(2**62))):
+            along = self._slope(local, len(x), rng)
             if local.kind == "gradient":
-                sent = self.gradient(records, labels, mode=local.mode)
+                sent = along(records, labels, self.weights(dtype))
             else:
                 rows = [r for _ in range(local.epochs) for r in local.batches(len(x), rng.permutation(len(x)))]
                 before = self.weights(dtype)
-                after = self.trained(records, labels, rows, local.rate, local.mode)
+                after = self.trained(records, labels, rows, local.rate, local.mode, along=along)
                 sent = {name: after[name] - before[name] for name in before}
         return Update({name: g.detach().numpy() for name, g in sent.items()}, local.kind)
+
+    def _slope(self, local: LocalTraining, n: int, rng: np.random.Generator) -> Slope:
+        """What a client goes along: the gradient, or with records clipped one by one a noised one."""
+        private = local.private
+        if private is None:
+            return lambda x, y, weights: self.gradient(x, y, weights, local.mode)
+        refuse_batch_norm(self._modules["eval"])
+        draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        expected = n if local.kind == "gradient" else min(local.batch or n, n)
+
+        def loss(x: Tensor, y: Tensor, weights: Named) -> Tensor:
+            return self.loss(x, y, weights, local.mode)
+
+        return lambda x, y, weights: private_gradient(loss, x, y, weights, private, expected, draws)
+
+
+def round_recipe(net: ClientNet, local: LocalTraining, records: Records, each: int, name: str = "clients") -> Recipe:
+    """How clients make their updates: what a defense that acts inside the client changes.
+
+    Args:
+        net: the model that they are sent.
+        local: what each does; the option `local` of the recipe.
+        records: theirs, one client's after another's.
+        each: how many records a client has.
+        name: of the streams that the clients draw from.
+    """
+
+    def train(records: Records, seed: int, local: LocalTraining = local, private: PerRecord | None = None) -> Updates:
+        if len(records) % each:
+            raise DataError(f"{each} records a client were wanted, {len(records)} cannot be shared out so")
+        local, y = replace(local, private=private or local.private), records.labels()
+        own = np.arange(len(records)).reshape(-1, each)
+
+        def asked(sent_out: ClientNet) -> Updates:
+            streams = [stream(seed, "federation", name, str(client)) for client in range(len(own))]
+            rounds = zip(own, streams, strict=True)
+            return Updates(tuple(sent_out.round(records.x[rows], y[rows], local, rng) for rows, rng in rounds))
+
+        return replace(asked(net), asked=asked)
+
+    return Recipe(train, records, "federated round", options={"local": local})
 
 
 def _by_batch(module: nn.Module) -> nn.Module:

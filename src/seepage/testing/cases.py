@@ -24,10 +24,9 @@ from seepage.core.records import Records
 from seepage.core.secrets import GradientSecret, InversionSecret, MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
-from seepage.core.victim import Updates
 from seepage.core.vocabulary import Leak, Modality
 from seepage.models.client_nets import client_net
-from seepage.models.federated import ClientNet, LocalTraining
+from seepage.models.federated import ClientNet, LocalTraining, round_recipe
 from seepage.testing.judges import TemplateJudge
 from seepage.testing.texts import text_inversion_case
 from seepage.testing.victims import GaussianMembershipVictim, TemplateVictim
@@ -133,17 +132,14 @@ def gradient_case(seed: int, form: str = "", local: LocalTraining | None = None)
     private, other, public = drawn(clients * each), drawn(clients * each), drawn(40)
     owner = np.repeat(np.arange(clients), each)
 
-    def sent(records: Records) -> Updates:
-        y = records.labels()
-
-        def asked(net: ClientNet) -> Updates:
-            streams = [stream(seed, "testing", "gradient", str(c)) for c in range(clients)]
-            return Updates(
-                tuple(net.round(records.x[owner == c], y[owner == c], local, streams[c]) for c in range(clients))
-            )
-
-        return Updates(asked(net).clients, asked)
-
+    training = Training(
+        recipe=round_recipe(net, local, private, each),
+        members=np.arange(len(private)),
+        seed=seed,
+        null_recipe=round_recipe(net, local, other, each, "other clients"),
+        null_members=np.arange(len(other)),
+    )
+    victim, null = training.fit()
     known = Assumptions(
         batch=Rung.known(each),
         rate=Rung.known(local.rate),
@@ -158,13 +154,14 @@ def gradient_case(seed: int, form: str = "", local: LocalTraining | None = None)
     return Case(
         leak=Leak.GRADIENT,
         name="small network",
-        victim=sent(private),
+        victim=victim,
         knowledge=GradientKnowledge(
             public=public, spec=spec, net=net, classes=classes, clients=clients, assumptions=known
         ),
         secret=GradientSecret(batch=private, client=owner, others=drawn(40)),
-        null=sent(other),
+        null=null,
         baselines={"even": even} if form == "labels" else {"public_mean": Reconstruction(mean, client=owner)},
+        training=training,
         seed=seed,
     )
 

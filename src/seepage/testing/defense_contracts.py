@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seepage.core.case import Training
-from seepage.core.defense import Defense, OutputDefense, UpdateDefense
-from seepage.core.errors import AccessDenied
+from seepage.core.defense import AggregateDefense, Defense, OutputDefense, UpdateDefense
+from seepage.core.errors import AccessDenied, ConfigError
 from seepage.core.seeds import stream
 from seepage.core.target import Target
 from seepage.core.victim import LanguageModel, Model, Update, Updates, Victim
 from seepage.core.vocabulary import Access, closure
-from seepage.testing.cases import inversion_case
+from seepage.testing.cases import gradient_case, inversion_case
 from seepage.testing.fingerprints import fingerprint, finite, global_generators, probe_of
 from seepage.testing.plugins import check_card, check_configuration, demand
 
@@ -21,6 +23,12 @@ ANSWERS = frozenset({Access.LABELS, Access.TOP_K, Access.SCORES})
 
 def _training() -> Training:
     training = inversion_case(0).training
+    assert training is not None
+    return training
+
+
+def _round() -> Training:
+    training = gradient_case(0).training
     assert training is not None
     return training
 
@@ -77,10 +85,11 @@ def shape(bench: DefenseBench) -> None:
     bare, behind = bench.bare(), bench.stand()
     demand(_kind(behind) == _kind(bare), f"{bench.who}: a {_kind(bare)} became a {_kind(behind)}")
     if isinstance(bare, Update) and isinstance(behind, Update):
-        was = {name: tensor.shape for name, tensor in bare.tensors.items()}
-        now = {name: tensor.shape for name, tensor in behind.tensors.items()}
-        demand(was == now and bare.kind == behind.kind, f"{bench.who}: tensors {was} were wanted, got {now}")
-        demand(finite(behind), f"{bench.who}: the update holds NaN or infinite values")
+        _same_form(bench, bare, behind)
+    if isinstance(bare, Updates) and isinstance(behind, Updates):
+        demand(behind.clients, f"{bench.who}: no update is left")
+        for update in behind.clients:
+            _same_form(bench, bare.clients[0], update)
     if isinstance(bare, Model) and isinstance(behind, Model):
         demand(behind.spec == bare.spec, f"{bench.who}: the defended victim takes another input")
         demand(behind.classes == bare.classes, f"{bench.who}: {bare.classes} classes became {behind.classes}")
@@ -95,15 +104,27 @@ def shape(bench: DefenseBench) -> None:
         )
 
 
+def _same_form(bench: DefenseBench, bare: Update, behind: Update) -> None:
+    was = {name: (tensor.shape, tensor.dtype) for name, tensor in bare.tensors.items()}
+    now = {name: (tensor.shape, tensor.dtype) for name, tensor in behind.tensors.items()}
+    demand(was == now and bare.kind == behind.kind, f"{bench.who}: tensors {was} were wanted, got {now}")
+    demand(finite(behind), f"{bench.who}: the update holds NaN or infinite values")
+
+
 def determinism(bench: DefenseBench) -> None:
     """The same stream gives the same defended victim; no global randomness is used."""
     probe = probe_of(bench.bare())
     with global_generators(1) as drawn:
-        one = fingerprint(bench.stand(), probe)
+        one = bench.stand()
+        told = fingerprint(one, probe)
     with global_generators(2):
-        two = fingerprint(bench.stand(), probe)
+        two = bench.stand()
     demand(not drawn, f"{bench.who} draws from the global generator of {', '.join(drawn)}; draw from `rng` alone")
-    demand(one == two, f"{bench.who}: the same stream gave another defended victim")
+    if bench.cls.slack and isinstance(one, Updates) and isinstance(two, Updates):
+        apart, most = np.abs(_values(one) - _values(two)).max(), np.abs(_values(one)).max()
+        demand(apart <= bench.cls.slack * most, f"{bench.who}: two runs lie {apart / most:g} apart, beyond `slack`")
+        return
+    demand(told == fingerprint(two, probe), f"{bench.who}: the same stream gave another defended victim")
 
 
 def purity(bench: DefenseBench) -> None:
@@ -145,9 +166,46 @@ def hiding(bench: DefenseBench) -> None:
         )
 
 
+def noise(bench: DefenseBench) -> None:
+    """Noise on updates is as declared, and drawn anew for every client and every tensor."""
+    defense = bench.defense()
+    zeros = Update({"a": np.zeros((60, 100)), "b": np.zeros((60, 100))})
+    declared = defense.noise(zeros.tensors["a"]) if isinstance(defense, UpdateDefense) else 0.0
+    # What is rounded has no noise of its own where there is nothing to round.
+    if declared == 0:
+        return
+    sent = defense.on_victim(Updates((zeros, zeros)), stream(0, "contracts"))
+    assert isinstance(sent, Updates)
+    drawn = np.stack([t.reshape(-1) for update in sent.clients for t in update.tensors.values()])
+    alike = np.abs(np.corrcoef(drawn) - np.eye(len(drawn))).max()
+    demand(alike < 0.1, f"{bench.who}: clients or tensors share noise (correlation {alike:.2f})")
+    spread = drawn.std(axis=1) / declared
+    demand(
+        np.abs(spread - 1).max() < 0.1,
+        f"{bench.who}: noise of deviation {declared:g} was declared, it is {spread * declared}",
+    )
+
+
+def sums(bench: DefenseBench) -> None:
+    """Sums over clients: groups are equal, no client is in two, and each gives the mean of its clients."""
+    defense, bare = bench.defense(), bench.bare()
+    if not isinstance(defense, AggregateDefense) or not isinstance(bare, Updates):
+        return
+    groups = defense.groups(len(bare))
+    members = [client for group in groups for client in group]
+    demand(groups and len({len(group) for group in groups}) == 1, f"{bench.who}: groups of one size, got {groups}")
+    demand(len(set(members)) == len(members), f"{bench.who}: a client is in two groups: {groups}")
+    behind = bench.stand()
+    assert isinstance(behind, Updates)
+    demand(len(behind) == len(groups), f"{bench.who}: {len(groups)} groups and {len(behind)} updates")
+    means = np.stack([_values(bare)[list(group)].mean(axis=0) for group in groups])
+    apart = np.abs(_values(behind) - means).max() / np.abs(means).max()
+    demand(apart < 1e-3, f"{bench.who}: an update is {apart:g} away from the mean of its group")
+
+
 def recipe(bench: DefenseBench) -> None:
     """A defended recipe trains defended victims, reproducibly, under a name of its own."""
-    if issubclass(bench.cls, UpdateDefense):
+    if issubclass(bench.cls, UpdateDefense | AggregateDefense):
         return
     training, defense = bench.training(), bench.defense()
     defended = defense.on_recipe(training.recipe)
@@ -163,7 +221,8 @@ def recipe(bench: DefenseBench) -> None:
 
 
 DEFENSE_CONTRACTS: Mapping[str, Callable[[DefenseBench], None]] = {
-    contract.__name__: contract for contract in (card, configuration, shape, determinism, purity, hiding, recipe)
+    contract.__name__: contract
+    for contract in (card, configuration, shape, determinism, purity, hiding, noise, sums, recipe)
 }
 
 
@@ -180,17 +239,18 @@ def check_defense(
     Args:
         cls: the defense class.
         params: parameters to construct it with.
-        victim: gives what stands behind it; by default a `TemplateVictim`, or a small gradient for a
-            defense of updates.
-        training: gives a training whose recipe it defends; by default that of class means.
+        victim: gives what stands behind it; by default a `TemplateVictim`, or a small gradient (several, for a
+            defense that sums) for a defense of updates.
+        training: gives a training whose recipe it defends; by default that of class means, or of a round of
+            clients where the defense acts inside a client.
         docs_dir: folder whose `defenses.md` must mention its name; None leaves that unchecked.
         only: names out of `DEFENSE_CONTRACTS`; all by default.
 
     Raises:
         ContractBroken: with the first contract that does not hold.
     """
-    given = victim or (_small_update if issubclass(cls, UpdateDefense) else lambda: inversion_case(0).victim)
-    bench = DefenseBench(cls, given, training or _training, dict(params or {}), docs_dir)
+    given = victim or _victim_for(cls)
+    bench = DefenseBench(cls, given, training or _training_for(cls(**(params or {}))), dict(params or {}), docs_dir)
     for name in DEFENSE_CONTRACTS if only is None else only:
         DEFENSE_CONTRACTS[name](bench)
 
@@ -203,6 +263,28 @@ def _kind(victim: Victim) -> str:
     return "set of updates" if isinstance(victim, Updates) else "update"
 
 
-def _small_update() -> Update:
-    rng = stream(0, "testing", "update")
+def _victim_for(cls: type[Defense]) -> Callable[[], Victim]:
+    if issubclass(cls, AggregateDefense):
+        return lambda: Updates(tuple(_small_update(client) for client in range(4)))
+    return _small_update if issubclass(cls, UpdateDefense) else lambda: inversion_case(0).victim
+
+
+def _training_for(defense: Defense) -> Callable[[], Training]:
+    """A small training whose trainer takes what the defense sets: of a model, or of a round of clients."""
+    if not defense.retrains:
+        return _training
+    try:
+        defense.on_recipe(_training().recipe)
+    except ConfigError:
+        return _round
+    return _training
+
+
+def _values(updates: Updates) -> np.ndarray:
+    """(clients, values)"""
+    return np.stack([np.concatenate([t.reshape(-1) for t in u.tensors.values()]) for u in updates.clients])
+
+
+def _small_update(client: int = 0) -> Update:
+    rng = stream(0, "testing", "update", client)
     return Update({"weight": rng.normal(size=(4, 9)), "bias": rng.normal(size=4)})

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from seepage.attacks.gradient.entry import entry
 from seepage.core.attack import GradientAttack
+from seepage.core.defense import UpdateDefense
 from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import GradientKnowledge, Knowledge
 from seepage.core.outlook import Outlook
@@ -25,6 +26,9 @@ class LinearLayer(GradientAttack):
     record, or where one record alone moves that neuron. The row with the greatest bias gradient loses the
     fewest digits; with several records each live row is a candidate, and those that the most rows agree on
     are returned, as many as the batch holds (one, where that is not known).
+
+    Against noise or rounding that it knows of (`UpdateDefense.noise`), rows that agree within it are averaged by least
+    squares instead of picking one of them. Of clipping nothing is left in a ratio.
     """
 
     name: ClassVar[str] = "linear-layer"
@@ -35,6 +39,7 @@ class LinearLayer(GradientAttack):
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "normalisation"})
+    version: ClassVar[int] = 2
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         if isinstance(knowledge, GradientKnowledge) and (why := first_layer_obstacle(knowledge)):
@@ -66,11 +71,14 @@ class LinearLayer(GradientAttack):
         if first is None or first.bias is None:
             raise ValueError("a first layer with a bias is needed; `obstacle` says so")
         batch = knowledge.assumptions.batch.value or 1
+        known = [d for d in knowledge.defenses if isinstance(d, UpdateDefense)]
         rows: list[Array] = []
         owner: list[int] = []
         for client in range(knowledge.clients):
             sent = target.update(client).tensors
-            found = divided(sent[first.weight].reshape(first.width, -1), sent[first.bias], int(batch))
+            weight, bias = sent[first.weight].reshape(first.width, -1), sent[first.bias]
+            noise = tuple(max((d.noise(t) for d in known), default=0.0) for t in (weight, bias))
+            found = averaged(weight, bias, int(batch), *noise) if any(noise) else divided(weight, bias, int(batch))
             rows.extend(found)
             owner.extend([client] * len(found))
         size = knowledge.spec.size
@@ -124,3 +132,61 @@ def divided(
             votes.append(1)
     best = np.argsort(-np.array(votes), kind="stable")[:batch]
     return [found[k] for k in best]
+
+
+def averaged(
+    weight: Float[Array, " m d"],
+    bias: Float[Array, " m"],
+    batch: int,
+    noise: float,
+    bias_noise: float,
+    tolerance: float = 1e-3,
+) -> list[Float[Array, " d"]]:
+    """Inputs of a layer from gradients under noise: up to `batch` different ones, the best supported first.
+
+    Rows whose ratios agree within what noise explains are taken for rows of one input x. With W = b x + e, both sides
+    noisy, x = sum_i b_i W_i / (sum_i b_i^2 - k s^2) over the k rows: least squares, corrected for the noise in b
+    (Fuller 1987, Measurement Error Models, section 1.2).
+
+    Args:
+        weight: the gradient of the weights, with noise.
+        bias: the gradient of the biases, with noise.
+        batch: the greatest number of inputs returned.
+        noise: standard deviation of the noise on every value of the weights' gradient.
+        bias_noise: s, that of the biases'.
+        tolerance: two rows agree when they differ by less than this share of their length, noise apart.
+    """
+    w, b = weight.astype(np.float64), bias.astype(np.float64)
+    # With one record every row tells of it, those below the noise too.
+    if batch == 1:
+        return [_least_squares(w, b, bias_noise)]
+    groups: list[list[int]] = []
+    inputs: list[Array] = []
+    for row in np.argsort(-np.abs(b), kind="stable"):
+        if b[row] == 0:
+            break
+        x = w[row] / b[row]
+        # The distance of two ratios of one input: noise in W over b, and noise in b that scales x.
+        spread = np.sqrt(len(x) * noise**2 + (x @ x) * bias_noise**2) / abs(b[row])
+        # A ratio that is half noise agrees with anything: a candidate where there are too few others, no evidence.
+        blurred = 2 * spread > np.linalg.norm(x) / 2
+        if blurred and len(groups) >= batch:
+            continue
+        reach = 0.0 if blurred else 2 * spread
+        near = [k for k, o in enumerate(inputs) if np.linalg.norm(x - o) < reach + tolerance * np.linalg.norm(o)]
+        if near:
+            k = near[0]
+            groups[k].append(int(row))
+            inputs[k] = _least_squares(w[groups[k]], b[groups[k]], bias_noise)
+        else:
+            groups.append([int(row)])
+            inputs.append(_least_squares(w[[row]], b[[row]], bias_noise))
+    # Among groups of as many rows the greater first, as they were found.
+    best = sorted(range(len(groups)), key=lambda k: -len(groups[k]))[:batch]
+    return [inputs[k] for k in best]
+
+
+def _least_squares(w: Float[Array, " k d"], b: Float[Array, " k"], noise: float) -> Float[Array, " d"]:
+    power = float(b @ b)
+    # Where noise is all there is, the correction would divide by nothing.
+    return b @ w / max(power - len(b) * noise**2, power / 4, 1e-300)

@@ -1,1 +1,1 @@
-"""Defenses that change what a client of federated learning sends."""
+"""Defenses of federated learning: what a client sends, and what the server sees of it."""

@@ -1,0 +1,1 @@
+"""Defenses by the way a victim is trained."""
