@@ -92,6 +92,7 @@ ATTACKS = Catalogue(
         "embedding-inversion": "seepage.attacks.inversion.embeddings:EmbeddingInversion",
         "embedding-search": "seepage.attacks.inversion.embeddings:EmbeddingSearch",
         "linear-layer": "seepage.attacks.gradient.phong2017:LinearLayer",
+        "untrained-counts": "seepage.attacks.gradient.label_counts:UntrainedCounts",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
     },
     "seepage.attacks",
