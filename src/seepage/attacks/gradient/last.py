@@ -1,6 +1,6 @@
 """The last layer of a client's network, and its gradient in an update: what labels are read off."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -59,6 +59,10 @@ class LastGradient:
     bias: Float[Array, " c"] | None
     steps: int = 1
     scaled: bool = True
+
+    def times(self, unit: float) -> "LastGradient":
+        """The gradient in another scale."""
+        return replace(self, weight=self.weight * unit, bias=None if self.bias is None else self.bias * unit)
 
     @property
     def classes(self) -> int:
