@@ -92,6 +92,7 @@ ATTACKS = Catalogue(
         "embedding-inversion": "seepage.attacks.inversion.embeddings:EmbeddingInversion",
         "embedding-search": "seepage.attacks.inversion.embeddings:EmbeddingSearch",
         "linear-layer": "seepage.attacks.gradient.phong2017:LinearLayer",
+        "spear": "seepage.attacks.gradient.dimitrov2024:Spear",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
     },
     "seepage.attacks",
