@@ -189,14 +189,15 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
     best = empty
     for _ in range(ROUNDS):
         search.run(samples, rng)
-        if not search.complete:
+        filled = search.filled()
+        if filled is None:
             break
-        inputs, agreement = _scaled(layer, factors, np.array(search.found).T, np.array(search.zeros))
+        inputs, agreement = _scaled(layer, factors, *filled)
         if not len(best.inputs) or agreement.mean() > best.agreement.mean():
-            best = Solution(inputs, agreement, b, b, search.drawn)
+            best = Solution(inputs, agreement, b, len(search.found), search.drawn)
         wrong = np.nonzero(agreement < AGREED)[0]
-        if not len(wrong):
-            return best
+        if not len(wrong) or not search.complete:
+            break
         search.drop(wrong)
     if len(best.inputs):
         return best

@@ -21,14 +21,20 @@ Array = np.ndarray
 TESTED = 6
 # A sorting network of six.
 _NETWORK = ((0, 5), (1, 3), (2, 4), (1, 2), (3, 4), (0, 3), (2, 5), (0, 1), (2, 3), (4, 5), (1, 2), (3, 4))
+# How many times the draws up to the last find are drawn for the next one, before it is given up.
+PATIENCE = 20
 # Sets of rows drawn at once.
 DRAWN = 128
-# Rows on which candidates are looked at first.
-FIRST_LOOK = 200
 # A product of unit vectors below this is zero, where the update has no noise of its own.
 ZERO = 1e-9
 # The least share of neurons on their side of a fitted plane.
 PARTED = 0.9
+# The same for a candidate that is yet to be settled.
+MAYBE = 0.85
+# Candidates of one draw that are looked through without a find, those of most zeros first.
+LOOKED = 16
+# Of how many records the mixtures are searched that are zero on the same rows.
+SHARED = 4
 # Steps of that fit.
 FITTED = 25
 
@@ -173,6 +179,12 @@ class Search:
     refused: list[Float[Array, " b"]] = field(default_factory=list[Array])
     flats: list[tuple[Array, float]] = field(default_factory=list[tuple[Array, float]])
     drawn: int = 0
+    _looked: int = 0
+
+    @property
+    def _fewest(self) -> float:
+        """The least share of zeros that is looked at: half of what the found ones have."""
+        return max(self.least, 0.5 * min((float(z.mean()) for z in self.zeros), default=0.0))
 
     @property
     def complete(self) -> bool:
@@ -182,7 +194,7 @@ class Search:
         """Draws until there is a direction for every record, or `samples` sets are drawn in all."""
         f = self.factors
         if f.rank == 1 and not self.found:
-            self._keep(np.ones(1), np.abs(f.unit[:, 0]) < ZERO)
+            self.found, self.zeros = [np.ones(1)], [np.zeros(len(f.unit), dtype=bool)]
         unit = torch.from_numpy(f.unit)
         if f.rank == 2:
             self._consider(np.array(self._among(np.eye(2))))
@@ -190,11 +202,12 @@ class Search:
         if most < f.rank + TESTED:
             return
         pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, most)})
-        turn = 0
-        while not self.complete and self.drawn < samples:
+        turn, last = 0, self.drawn
+        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 10):
+            last = self.drawn
             ranked = f.distinct[np.argsort(-self._off()[f.distinct], kind="stable")]
             before = len(self.found)
-            while len(self.found) == before and self.drawn < samples:
+            while len(self.found) == before and self.drawn < min(samples, PATIENCE * last + samples // 10):
                 pool = ranked[: pools[turn % len(pools)]]
                 turn += 1
                 self.drawn += DRAWN
@@ -211,18 +224,21 @@ class Search:
         f = self.factors
         if not len(q):
             return
-        share = self._share(q)
-        order = np.argsort(-share, kind="stable")
-        q = q[order[share[order] >= 0.8 * self.least]]
         q = q[self._new(q)]
+        zero = np.abs(q @ f.unit.T) < max(1e-6, 100 * f.blur)
+        enough = zero.mean(axis=1) >= 0.8 * self._fewest
+        parted = self._parted(zero[enough])
+        q = q[enough][np.argsort(-parted, kind="stable")[: int((parted > MAYBE).sum())]]
         q = q[self._worth(q)]
-        while len(q) and not self.complete:
+        looked = self._looked + LOOKED
+        while len(q) and not self.complete and self._looked < looked:
             found, flats = len(self.found), len(self.flats)
             for better in self._settled(q[0], max(1e-6, 100 * f.blur)):
                 if not self.complete and self._new(better[None])[0]:
-                    self._keep(better, np.abs(f.unit @ better) < f.tolerance(better))
+                    self._keep(better)
             q = q[1:]
             if len(self.found) > found:
+                looked = self._looked + LOOKED
                 q = q[self._new(q)]
             if len(self.flats) > flats:
                 q = q[self._worth(q)]
@@ -239,27 +255,48 @@ class Search:
 
     def _worth(self, q: Float[Array, " n b"]) -> Bool[Array, " n"]:
         """(n,) whether directions are zero on more rows than the known spaces that they lie in."""
-        worth = np.ones(len(q), dtype=bool)
-        share = self._share(q)
-        for null, known in self.flats:
-            inside = np.linalg.norm(q @ null, axis=1) > 1 - 1e-6 - 30 * self.factors.blur
-            worth &= ~inside | (share > known + 0.02)
-        return worth
+        if not self.flats or not len(q):
+            return np.ones(len(q), dtype=bool)
+        sizes = np.array([null.shape[1] for null, _ in self.flats])
+        inside = (q @ np.concatenate([null for null, _ in self.flats], axis=1)) ** 2
+        inside = np.add.reduceat(inside, np.cumsum(sizes) - sizes, axis=1) > 1 - 1e-6 - 60 * self.factors.blur
+        # Any one row can be made zero by a mixture; two say something.
+        enough = np.array([known for _, known in self.flats]) + 1.5 / len(self.factors.unit)
+        return (~inside | (self._share(q)[:, None] > enough)).all(axis=1)
 
     def _share(self, q: Float[Array, " n b"]) -> Float[Array, " n"]:
-        """(n,) share of zeros of each direction, on some of the rows."""
-        few = self.factors.unit[:: max(len(self.factors.unit) // FIRST_LOOK, 1)]
-        return (np.abs(few @ q.T) < max(1e-6, 100 * self.factors.blur)).mean(axis=0)
+        """(n,) share of zeros of each direction."""
+        return (np.abs(self.factors.unit @ q.T) < max(1e-6, 100 * self.factors.blur)).mean(axis=0)
 
-    def _keep(self, q: Float[Array, " b"], zero: Bool[Array, " m"]) -> None:
-        self.found.append(q)
-        self.zeros.append(zero)
+    def _keep(self, q: Float[Array, " b"]) -> None:
+        zero = np.abs(self.factors.unit @ q) < self.factors.tolerance(q)
+        if self._parted(zero[None])[0] > PARTED:
+            self.found.append(q)
+            self.zeros.append(zero)
 
     def drop(self, rows: Int[Array, " k"]) -> None:
         """Gives up one of these directions: the one whose zeros a plane parts worst from the rest."""
-        worst = min(rows.tolist(), key=lambda row: self._parted(np.nonzero(self.zeros[row])[0]))
+        worst = int(rows[self._parted(np.array(self.zeros)[rows]).argmin()])
         self.refused.append(self.found.pop(worst))
         self.zeros.pop(worst)
+
+    def filled(self) -> tuple[Float[Array, " b b"], Bool[Array, " b m"]] | None:
+        """The directions as columns, and their zeros; those not found filled in with mixtures. None where none serve.
+
+        Where one record leaves off only neurons that another leaves off too, its direction is not determined, and
+        any mixture with that of the other serves as well: all records but the other come out right.
+        """
+        q, zeros = list(self.found), list(self.zeros)
+        for null, _ in sorted(self.flats, key=lambda flat: flat[0].shape[1]):
+            if len(q) == self.factors.rank or null.shape[1] > 2:
+                break
+            basis = np.linalg.qr(np.array(q).T)[0] if q else np.zeros((self.factors.rank, 0))
+            left = null - basis @ (basis.T @ null)
+            main = np.linalg.svd(left)[2][0]
+            if np.linalg.norm(left @ main) > 1e-3:
+                q.append(null @ main)
+                zeros.append(np.abs(self.factors.unit @ q[-1]) < self.factors.tolerance(q[-1]))
+        return (np.array(q).T, np.array(zeros)) if len(q) == self.factors.rank else None
 
     def _settled(self, q: Float[Array, " b"], coarse: float) -> list[Float[Array, " b"]]:
         """The directions that a candidate leads to, each fixed by all rows that are zero under it.
@@ -272,44 +309,42 @@ class Search:
         unit = f.unit
         for least in (coarse, max(1e-8, 10 * f.blur), ZERO):
             zero = np.nonzero(np.abs(unit @ q) < f.tolerance(q, least))[0]
-            if len(zero) < max(f.rank, self.least * len(unit)):
+            if len(zero) < max(f.rank, self._fewest * len(unit)):
                 return []
             null = self._null(zero)
+            self._looked += 1
+            if null.shape[1] > SHARED:
+                return []
             if null.shape[1] > 1:
                 self.flats.append((null, float(self._share(null.mean(axis=1)[None])[0])))
                 return [p for one in self._among(null) for p in self._refined(one)]
             q = null[:, 0]
-        return [np.linalg.svd(unit[zero], full_matrices=False)[2][-1]] if self._divides(zero) else []
+        return [np.linalg.svd(unit[zero], full_matrices=False)[2][-1]]
 
     def _refined(self, q: Float[Array, " b"]) -> list[Float[Array, " b"]]:
         """The direction fixed by its zero rows, where they fix one."""
         zero = np.nonzero(np.abs(self.factors.unit @ q) < self.factors.tolerance(q, 1e-8))[0]
-        if len(zero) < max(self.factors.rank, self.least * len(self.factors.unit)):
+        if len(zero) < max(self.factors.rank, self._fewest * len(self.factors.unit)):
             return []
         null = self._null(zero)
-        return [null[:, 0]] if null.shape[1] == 1 and self._divides(zero) else []
+        return [null[:, 0]] if null.shape[1] == 1 else []
 
-    def _divides(self, zero: Int[Array, " k"]) -> bool:
-        return self._parted(zero) > PARTED
-
-    def _parted(self, zero: Int[Array, " k"]) -> float:
-        """How well a plane through the neurons' weights parts those that are zero from the others, as a share.
+    def _parted(self, zero: Bool[Array, " n m"]) -> Float[Array, " n"]:
+        """(n,) how well a plane through the neurons' weights parts those that are zero from the others, as a share.
 
         Well for those that one record leaves off. Where there are more records than classes, mixtures of
         columns vanish also on rows that *all* of some records move (the gradients of the logits are dependent);
         with records that look alike such rows are many, but they lie on both sides of any plane.
         """
-        m, k = len(self.sides), len(zero)
-        if k == m:
-            return 0.0
-        side = np.full(m, 1 / (m - k))
-        side[zero] = -1 / k
-        signs, margin = np.sign(side), np.abs(side)
+        signs = np.where(zero, -1.0, 1.0)
+        count = zero.sum(axis=1, keepdims=True)
+        margin = np.where(zero, 1 / np.maximum(count, 1), 1 / np.maximum(zero.shape[1] - count, 1))
+        fitted = margin
         for _ in range(FITTED):
-            fitted = signs * (self.sides @ (self.sides.T @ (signs * margin)))
+            fitted = signs * ((signs * margin) @ self.sides @ self.sides.T)
             # Ho and Kashyap 1965: margins that are exceeded grow, which finds the plane where there is one.
             margin = margin + np.maximum(fitted - margin, 0)
-        return float((fitted > 0).mean())
+        return (fitted > 0).mean(axis=1)
 
     def _null(self, rows: Int[Array, " k"]) -> Float[Array, " b c"]:
         """(b, c) what is zero on all of these rows but those that stand for a dimension alone."""
@@ -341,7 +376,7 @@ class Search:
         step = np.diff(angle) > max(1e-8, 30 * self.factors.blur)
         edges = np.concatenate([[0], np.nonzero(step)[0] + 1, [len(angle)]])
         counts = np.diff(edges)
-        best = [k for k in np.argsort(-counts, kind="stable")[:4] if counts[k] >= 3]
+        best = [k for k in np.argsort(-counts, kind="stable")[:4] if counts[k] >= 2]
         middle = [angle[(edges[k] + edges[k + 1] - 1) // 2] for k in best]
         return [null @ np.array([-np.sin(a), np.cos(a)]) for a in middle]
 
