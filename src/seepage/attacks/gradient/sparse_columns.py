@@ -34,7 +34,7 @@ MAYBE = 0.85
 # Candidates of one draw that are looked through without a find, those of most zeros first.
 LOOKED = 16
 # Of how many records the mixtures are searched that are zero on the same rows.
-SHARED = 4
+SHARED = 3
 # Steps of that fit.
 FITTED = 25
 
@@ -119,7 +119,7 @@ def factorise(weight: Float[Array, " m d"], rank: int | None = None) -> Factors:
     keep = length > 1e-12
     live, left, length = live[keep], left[keep], length[keep]
     unit = left / length[:, None]
-    return Factors(live, left, s[:b], v[:b], spread, length, unit, _directions(unit))
+    return Factors(live, left, s[:b], v[:b], spread, length, unit, np.sort([group[0] for group in _parallel(unit)]))
 
 
 def _leading(g: Float[Array, " m d"], count: int, eps: float) -> tuple[Array, Array, Array]:
@@ -141,15 +141,15 @@ def _leading(g: Float[Array, " m d"], count: int, eps: float) -> tuple[Array, Ar
         count *= 2
 
 
-def _directions(unit: Float[Array, " m b"]) -> Int[Array, " k"]:
-    """One row of each group of parallel rows: neurons that the same record alone moves are parallel."""
-    if unit.shape[1] < 2:
-        return np.arange(min(len(unit), 1))
+def _parallel(unit: Float[Array, " m b"]) -> list[Int[Array, " k"]]:
+    """The rows in groups of parallel ones: neurons that the same record alone moves are parallel."""
+    if not len(unit) or unit.shape[1] < 2:
+        return [np.arange(len(unit))] if len(unit) else []
     rng = np.random.default_rng(0)
     ratio = np.divide(*(unit @ rng.normal(size=(unit.shape[1], 2))).T)
     order = np.argsort(ratio, kind="stable")
     same = np.abs((unit[order[1:]] * unit[order[:-1]]).sum(axis=1)) > 1 - 1e-12
-    return np.sort(order[np.concatenate([[True], ~same])])
+    return np.split(order, np.nonzero(~same)[0] + 1)
 
 
 @dataclass
@@ -166,7 +166,7 @@ class Search:
         found: unit vectors q.
         zeros: for each of them, (m,) where its column is zero.
         refused: directions not to be found again.
-        flats: (b, c) spaces of mixtures that are zero on the same rows, and the share of those, once looked through.
+        flats: (b, c) spaces of mixtures that are zero on the same rows, once looked through.
         drawn: sets of rows drawn.
     """
 
@@ -177,7 +177,7 @@ class Search:
     found: list[Float[Array, " b"]] = field(default_factory=list[Array])
     zeros: list[Bool[Array, " m"]] = field(default_factory=list[Array])
     refused: list[Float[Array, " b"]] = field(default_factory=list[Array])
-    flats: list[tuple[Array, float]] = field(default_factory=list[tuple[Array, float]])
+    flats: list[Float[Array, " b c"]] = field(default_factory=list[Array])
     drawn: int = 0
     _looked: int = 0
 
@@ -229,7 +229,7 @@ class Search:
         enough = zero.mean(axis=1) >= 0.8 * self._fewest
         parted = self._parted(zero[enough])
         q = q[enough][np.argsort(-parted, kind="stable")[: int((parted > MAYBE).sum())]]
-        q = q[self._worth(q)]
+        q = q[self._apart(q)]
         looked = self._looked + LOOKED
         while len(q) and not self.complete and self._looked < looked:
             found, flats = len(self.found), len(self.flats)
@@ -241,7 +241,7 @@ class Search:
                 looked = self._looked + LOOKED
                 q = q[self._new(q)]
             if len(self.flats) > flats:
-                q = q[self._worth(q)]
+                q = q[self._apart(q)]
 
     def _new(self, q: Float[Array, " n b"]) -> Bool[Array, " n"]:
         """(n,) whether directions are none of those found, nor mixtures of them, nor refused."""
@@ -253,20 +253,13 @@ class Search:
             new &= np.linalg.norm(q - q @ basis @ basis.T, axis=1) > max(1e-6, 30 * self.factors.blur)
         return new
 
-    def _worth(self, q: Float[Array, " n b"]) -> Bool[Array, " n"]:
-        """(n,) whether directions are zero on more rows than the known spaces that they lie in."""
+    def _apart(self, q: Float[Array, " n b"]) -> Bool[Array, " n"]:
+        """(n,) whether directions lie in none of the spaces that were looked through."""
         if not self.flats or not len(q):
             return np.ones(len(q), dtype=bool)
-        sizes = np.array([null.shape[1] for null, _ in self.flats])
-        inside = (q @ np.concatenate([null for null, _ in self.flats], axis=1)) ** 2
-        inside = np.add.reduceat(inside, np.cumsum(sizes) - sizes, axis=1) > 1 - 1e-6 - 60 * self.factors.blur
-        # Any one row can be made zero by a mixture; two say something.
-        enough = np.array([known for _, known in self.flats]) + 1.5 / len(self.factors.unit)
-        return (~inside | (self._share(q)[:, None] > enough)).all(axis=1)
-
-    def _share(self, q: Float[Array, " n b"]) -> Float[Array, " n"]:
-        """(n,) share of zeros of each direction."""
-        return (np.abs(self.factors.unit @ q.T) < max(1e-6, 100 * self.factors.blur)).mean(axis=0)
+        sizes = np.array([null.shape[1] for null in self.flats])
+        inside = np.add.reduceat((q @ np.concatenate(self.flats, axis=1)) ** 2, np.cumsum(sizes) - sizes, axis=1)
+        return inside.max(axis=1) < 1 - 1e-6 - 60 * self.factors.blur
 
     def _keep(self, q: Float[Array, " b"]) -> None:
         zero = np.abs(self.factors.unit @ q) < self.factors.tolerance(q)
@@ -287,8 +280,8 @@ class Search:
         any mixture with that of the other serves as well: all records but the other come out right.
         """
         q, zeros = list(self.found), list(self.zeros)
-        for null, _ in sorted(self.flats, key=lambda flat: flat[0].shape[1]):
-            if len(q) == self.factors.rank or null.shape[1] > 2:
+        for null in sorted(self.flats, key=lambda flat: flat.shape[1]):
+            if len(q) == self.factors.rank:
                 break
             basis = np.linalg.qr(np.array(q).T)[0] if q else np.zeros((self.factors.rank, 0))
             left = null - basis @ (basis.T @ null)
@@ -316,7 +309,7 @@ class Search:
             if null.shape[1] > SHARED:
                 return []
             if null.shape[1] > 1:
-                self.flats.append((null, float(self._share(null.mean(axis=1)[None])[0])))
+                self.flats.append(null)
                 return [p for one in self._among(null) for p in self._refined(one)]
             q = null[:, 0]
         return [np.linalg.svd(unit[zero], full_matrices=False)[2][-1]]
@@ -364,14 +357,12 @@ class Search:
         flat = self.factors.unit @ null
         length = np.linalg.norm(flat, axis=1)
         flat = flat[length > small] / length[length > small, None]
-        c = null.shape[1]
-        if c > 2:
-            rows = _directions(flat)
-            if len(rows) < c + TESTED:
-                return []
-            sets = np.random.default_rng(0).random((DRAWN // 4, len(rows))).argsort(axis=1)[:, : c + TESTED]
-            q = candidates(torch.from_numpy(flat), rows[sets], max(1e-6, 30 * self.factors.blur)) @ null.T
-            return list(q[self._new(q)][: 4 * c])
+        if null.shape[1] > 2:
+            # Rows that one record of the group alone moves are parallel; across them lie the mixtures of the others.
+            groups = _parallel(flat)
+            most = sorted((g for g in groups if len(g) > 1), key=len, reverse=True)[: 2 * null.shape[1]]
+            across = [np.linalg.svd(flat[g[:1]])[2][1:].T for g in most]
+            return [q for side in across for q in self._among(null @ side)]
         angle = np.sort(np.arctan2(flat[:, 1], flat[:, 0]) % np.pi)
         step = np.diff(angle) > max(1e-8, 30 * self.factors.blur)
         edges = np.concatenate([[0], np.nonzero(step)[0] + 1, [len(angle)]])
