@@ -103,6 +103,7 @@ ATTACKS = Catalogue(
         "ilrg": "seepage.attacks.gradient.ma2023:ILRG",
         "learned-counts": "seepage.attacks.gradient.label_learning:LearnedCounts",
         "untrained-counts": "seepage.attacks.gradient.label_counts:UntrainedCounts",
+        "spear": "seepage.attacks.gradient.dimitrov2024:Spear",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
     },
     "seepage.attacks",

@@ -1,0 +1,300 @@
+"""Exact batches from the gradient of a fully connected layer with ReLU: SPEAR."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from scipy.stats import norm
+
+from seepage.attacks.gradient.entry import Entry, entry
+from seepage.attacks.gradient.phong2017 import divided, first_layer_obstacle
+from seepage.attacks.gradient.sparse_columns import TESTED, Factors, Search, factorise
+from seepage.core.attack import GradientAttack
+from seepage.core.errors import DataError
+from seepage.core.guess import Reconstruction
+from seepage.core.knowledge import GradientKnowledge, Knowledge
+from seepage.core.outlook import Outlook
+from seepage.core.target import Target
+from seepage.core.victim import Update
+from seepage.core.vocabulary import Modality
+from seepage.models.federated import ClientNet
+
+Array = np.ndarray
+
+# Agreement of signs below which a record is not taken for found.
+AGREED = 0.99
+# How often directions that disagree are given up and drawn for again.
+ROUNDS = 12
+# Seconds a set of rows takes, roughly, on one core.
+SECONDS_A_SET = 1e-4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The first layer, as the server sent it and as its gradient came back.
+
+    Attributes:
+        weight: (m, d) its weights.
+        bias: (m,) its biases.
+        d_weight, d_bias: their gradients, or their changes in one local step.
+    """
+
+    weight: Float[Array, " m d"]
+    bias: Float[Array, " m"]
+    d_weight: Float[Array, " m d"]
+    d_bias: Float[Array, " m"]
+
+    @classmethod
+    def read(cls, net: ClientNet, first: Entry, update: Update) -> "Layer":
+        """The layer of a network and an update of it.
+
+        Raises:
+            DataError: for tensors that are missing, of other shapes or not finite.
+        """
+        held = net.weights(torch.float64)
+        weight, bias = held[first.weight].numpy().reshape(first.width, -1), held[str(first.bias)].numpy()
+        d_weight, d_bias = tensor(update, first.weight, weight.shape), tensor(update, str(first.bias), bias.shape)
+        return cls(weight, bias, d_weight, d_bias.astype(np.float64))
+
+    def positive(self, factors: Factors) -> Float[Array, " m"]:
+        """(m,) how far above zero each live neuron's input lies for a mean record, in units of its spread.
+
+        The mean is told by the gradient: the record whose multiples of the bias gradient are closest to it.
+        """
+        live = factors.live
+        g, c = self.d_weight[live].astype(np.float64), self.d_bias[live]
+        mean = g.T @ c / max(float(c @ c), 1e-300)
+        spread = np.linalg.norm(self.weight[live] @ factors.right.T, axis=1)
+        return (self.weight[live] @ mean + self.bias[live]) / np.maximum(spread, 1e-300)
+
+    def sides(self, factors: Factors) -> Float[Array, " m k"]:
+        """(m, b + 1) an orthonormal basis of the inputs that live neurons can have."""
+        live = factors.live
+        return np.linalg.qr(np.column_stack([self.weight[live] @ factors.right.T, self.bias[live]]))[0]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What was found of one update.
+
+    Attributes:
+        inputs: (n, d) of the layer.
+        agreement: (n,) share of the neurons whose input has the sign that the zeros of the gradient call for.
+        rank: of the gradient.
+        found: how many directions were found.
+        drawn: sets of rows drawn for them.
+    """
+
+    inputs: Float[Array, " n d"]
+    agreement: Float[Array, " n"]
+    rank: int
+    found: int
+    drawn: int
+
+
+class Spear(GradientAttack):
+    """Recovers whole batches exactly, from the rank of a gradient and the sparsity that ReLU gives it.
+
+    The gradient of the first layer's weights is D X, with X the batch and D zero wherever a neuron is off for a
+    record. Its singular vectors are D up to an invertible matrix Q, whose columns are the directions that make
+    many entries zero. They are found from small sets of rows that are all zero for one record, checked against
+    all rows, and scaled by the gradient of the biases; the batch follows, X = Q^-1 S V. The signs of W X + c
+    against the zeros of D tell whether it is right (lambda in the paper), without knowing the batch.
+
+    How rows are drawn is this project's own: one inverse of b rows serves b (b - 1) / 2 subsets; rows that are
+    likely off, by the mean record and by the records already found, are drawn more often; zeros shared by
+    several records lead to each of them; and the zeros have to lie on one side of a plane through the weights.
+
+    Attributes:
+        samples: sets of rows drawn for a client at the most.
+    """
+
+    name: ClassVar[str] = "spear"
+    title: ClassVar[str] = "Exact batches by ReLU sparsity"
+    cites: ClassVar[tuple[str, ...]] = (
+        "Dimitrov, Baader, Mueller, Vechev 2024, SPEAR: Exact Gradient Inversion of Batches in Federated Learning, "
+        "NeurIPS",
+    )
+    modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
+    uses: ClassVar[frozenset[str]] = frozenset({"batch", "normalisation"})
+
+    samples: int = Field(default=200_000, ge=128, description="sets of rows drawn for a client at the most")
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        if isinstance(knowledge, GradientKnowledge) and (why := _architecture(knowledge)):
+            return why
+        return super().obstacle(knowledge, budget)
+
+    def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
+        if why := _architecture(knowledge):
+            return Outlook(prospect="impossible", why=why, change="a fully connected first layer with bias and ReLU")
+        steps = knowledge.assumptions.steps.value
+        if update.kind == "delta" and (steps is None or steps > 1):
+            told = f"the update sums {steps or 'an unknown number of'} local steps, each at other weights"
+            return Outlook(prospect="unlikely", why=told, change="a single local step")
+        first = entry(knowledge.net)
+        assert first is not None
+        return _expected(Layer.read(knowledge.net, first, update), knowledge.assumptions.batch.value)
+
+    def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction:
+        first = entry(knowledge.net)
+        if first is None or first.bias is None:
+            raise DataError("a first layer with a bias was wanted; `obstacle` says so before a run")
+        batch = knowledge.assumptions.batch.value
+        solved: list[Solution] = []
+        for client in range(knowledge.clients):
+            layer = Layer.read(knowledge.net, first, target.update(client))
+            solved.append(solve(layer, batch, self.samples, rng.spawn(1)[0]))
+        inputs = np.concatenate([s.inputs for s in solved])
+        spec = knowledge.spec
+        # In double precision: what is exact to 300 dB should not end at the 150 of single precision.
+        x = np.clip(first.records(inputs, spec.shape), spec.bounds.low, spec.bounds.high)
+        owner = np.repeat(np.arange(len(solved)), [len(s.inputs) for s in solved])
+        whole = [s.found == s.rank and bool((s.agreement >= AGREED).all()) for s in solved]
+        facts: dict[str, float | str | None] = {
+            "rank_median": float(np.median([s.rank for s in solved])),
+            "clients_solved": float(sum(whole)),
+            "sets_drawn": float(sum(s.drawn for s in solved)),
+            "sign_agreement": float(np.mean([s.agreement.mean() if len(s.agreement) else 0.0 for s in solved])),
+        }
+        guessed = {} if batch is not None else {"batch": int(np.median([s.rank for s in solved]))}
+        notes = () if all(whole) else (_unsolved(solved, whole),)
+        return Reconstruction(
+            x,
+            confidence=np.concatenate([s.agreement for s in solved]),
+            client=owner,
+            notes=notes,
+            facts=facts | self.assumed(knowledge, **guessed),
+        )
+
+
+def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generator) -> Solution:
+    """The inputs of a layer from its gradients.
+
+    Args:
+        layer: weights and gradients.
+        batch: how many records there are at the most; None takes the rank of the gradient.
+        samples: sets of rows drawn at the most.
+        rng: draws them.
+    """
+    factors = factorise(layer.d_weight, batch)
+    b = factors.rank
+    empty = Solution(np.zeros((0, layer.weight.shape[1])), np.zeros(0), b, 0, 0)
+    if b == 0 or len(factors.live) < b or not np.abs(layer.d_bias).max(initial=0.0) > 0:
+        return empty
+    search = Search(factors, layer.positive(factors), layer.sides(factors))
+    best = empty
+    for _ in range(ROUNDS):
+        search.run(samples, rng)
+        filled = search.filled()
+        if filled is None:
+            break
+        inputs, agreement = _scaled(layer, factors, *filled)
+        if not len(best.inputs) or agreement.mean() > best.agreement.mean():
+            best = Solution(inputs, agreement, b, len(search.found), search.drawn)
+        wrong = np.nonzero(agreement < AGREED)[0]
+        if not len(wrong) or not search.complete:
+            break
+        search.drop(wrong)
+    if len(best.inputs):
+        return best
+    # Records that have neurons of their own are still to be had, by division.
+    alone = divided(layer.d_weight, layer.d_bias, b)
+    inputs = np.stack(alone) if alone else empty.inputs
+    return Solution(inputs, np.zeros(len(inputs)), b, len(search.found), search.drawn)
+
+
+def _scaled(
+    layer: Layer, factors: Factors, q: Float[Array, " b b"], zeros: Bool[Array, " b m"]
+) -> tuple[Float[Array, " b d"], Float[Array, " b"]]:
+    """The inputs, directions scaled so that the columns of D sum to the gradient of the biases; and lambda of each."""
+    live = factors.live
+    scale = np.linalg.lstsq(factors.left @ q, layer.d_bias[live], rcond=None)[0]
+    scale = np.where(np.abs(scale) > 1e-300, scale, 1e-300)
+    inputs = np.linalg.solve(q, factors.singular[:, None] * factors.right) / scale[:, None]
+    off = inputs @ layer.weight[live].T + layer.bias[live] <= 0
+    return inputs, (off == zeros).mean(axis=1)
+
+
+def tensor(update: Update, name: str, shape: tuple[int, ...]) -> Array:
+    """A tensor of an update, as `shape`.
+
+    Raises:
+        DataError: when it is missing, of another size or not finite.
+    """
+    if name not in update.tensors:
+        raise DataError(f"the update has no tensor '{name}': it is not one of this model")
+    found = np.asarray(update.tensors[name])
+    if found.size != int(np.prod(shape)):
+        raise DataError(f"the update's tensor '{name}' should have shape {shape}, got {found.shape}")
+    if not np.isfinite(found).all():
+        raise DataError(f"the update's tensor '{name}' holds NaN or infinity: nothing can be read out of it")
+    return found.reshape(shape)
+
+
+def rectified(net: ClientNet, first: Entry) -> bool:
+    """Whether neurons of the first layer that are off get no gradient, and those that are on do: tried on a record."""
+    shape, bounds = net.spec.shape, net.spec.bounds
+    low, high = np.broadcast_to(bounds.low, shape), np.broadcast_to(bounds.high, shape)
+    record = np.random.default_rng(0).random((1, *shape)) * (high - low) + low
+    x = torch.from_numpy(record.astype(np.float64))
+    slope = net.gradient(x, torch.zeros(1, dtype=torch.long))
+    held = net.weights(torch.float64)
+    seen = torch.from_numpy(record.reshape(-1) * first.scale + first.offset)
+    before = held[first.weight].reshape(first.width, -1) @ seen + held[str(first.bias)]
+    moved = slope[str(first.bias)].detach() != 0
+    off = before < 0
+    return bool(off.any() and not moved[off].any() and moved[before > 0].any())
+
+
+def _architecture(knowledge: GradientKnowledge) -> str | None:
+    """Why the model cannot be attacked this way, or None when it can."""
+    if why := first_layer_obstacle(knowledge):
+        return why
+    first = entry(knowledge.net)
+    assert first is not None
+    if not rectified(knowledge.net, first):
+        return f"neurons of the first layer, '{first.name}', are never exactly off: it needs a ReLU behind them"
+    return None
+
+
+def _expected(layer: Layer, batch: int | None) -> Outlook:
+    """The outlook from an update's shapes and rank, and from how many neurons the mean record leaves off."""
+    factors = factorise(layer.d_weight, batch)
+    b, live, (m, d) = factors.rank, len(factors.live), layer.weight.shape
+    if b == 0:
+        return Outlook(prospect="impossible", why="the first layer's gradient is zero", change="an update of records")
+    figures = f"rank {b} of a gradient of {m} neurons ({live} live) and {d} inputs"
+    if b > 0.8 * min(live, d) or len(factors.distinct) < b + TESTED:
+        return Outlook(
+            prospect="unlikely",
+            why=f"{figures}: no room is left for zeros to be told from accident",
+            change="a smaller batch or a wider first layer; noise on the update raises the rank",
+        )
+    off = norm.cdf(-layer.positive(factors))
+    likely = np.sort(off)[::-1][: 8 * (b + TESTED)].mean()
+    sets = np.log(b + 1) / (max(b - 1, 1) * b / 2 * likely ** max(b - 2, 0))
+    seconds = 0.1 + SECONDS_A_SET * sets
+    why = (
+        f"{figures}; about {off.mean():.0%} of the live neurons are off for a record; a plain search takes about "
+        f"{2.0 ** (b - 1) * max(np.log(b), 1):.2g} draws, this one {sets:.2g} inverses where no two records are alike"
+    )
+    prospect = "expected" if seconds < 60 and b > 0 else "possible" if seconds < 3600 else "unlikely"
+    change = (
+        "half the batch (each record fewer halves the draws)"
+        if prospect != "expected"
+        else ("a batch of 30 or more, an activation other than ReLU, noise, or several local steps")
+    )
+    return Outlook(prospect=prospect, why=why, change=change, seconds=round(float(min(seconds, 1e9)), 1))
+
+
+def _unsolved(solved: list[Solution], whole: list[bool]) -> str:
+    left = [(k, s) for k, (s, ok) in enumerate(zip(solved, whole, strict=True)) if not ok]
+    told = ", ".join(f"client {k}: {s.found} of {s.rank} directions" for k, s in left[:5])
+    return (
+        f"{len(left)} of {len(solved)} updates were not solved ({told}): what is shown of them is what single neurons "
+        "give, or disagrees with the signs of the layer"
+    )

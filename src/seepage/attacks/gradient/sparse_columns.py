@@ -1,0 +1,425 @@
+"""Sparse columns of a low-rank matrix: which mixtures of its columns are zero on many of its rows?
+
+The gradient of a fully connected layer is D X, D (m, b) the gradients before the layer's activation and X
+(b, d) its inputs. Behind a ReLU a column of D is zero wherever the neuron was off for that record, so that the
+columns are the sparse vectors of the column space (Dimitrov et al. 2024). They are sought in the space of the
+left singular vectors U, as directions q with many zeros in U q.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations, pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.stats import norm
+
+Array = np.ndarray
+
+# Rows beside the set that a draw tests: two of them that agree make a candidate.
+TESTED = 6
+# A sorting network of six.
+_NETWORK = ((0, 5), (1, 3), (2, 4), (1, 2), (3, 4), (0, 3), (2, 5), (0, 1), (2, 3), (4, 5), (1, 2), (3, 4))
+# How many times the draws up to the last find are drawn for the next one, before it is given up.
+PATIENCE = 20
+# Sets of rows drawn at once.
+DRAWN = 128
+# A product of unit vectors below this is zero, where the update has no noise of its own.
+ZERO = 1e-9
+# The least share of neurons on their side of a fitted plane.
+PARTED = 0.9
+# The same for a candidate that is yet to be settled.
+MAYBE = 0.85
+# Candidates of one draw that are looked through without a find, those of most zeros first.
+LOOKED = 16
+# Of how many records the mixtures are searched that are zero on the same rows.
+SHARED = 3
+# Steps of that fit.
+FITTED = 25
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The gradient of a layer's weights, factorised: G = U S V, rows of dead neurons left out.
+
+    Attributes:
+        live: (m,) the rows of the gradient that are not zero.
+        left: (m, b) U, of the live rows.
+        singular: (b,) the singular values.
+        right: (b, d) V.
+        noise: standard deviation of an entry of G that its rank does not explain.
+        length: (m,) of the rows of `left`.
+        unit: (m, b) the rows of `left`, of length 1.
+        distinct: (k,) one row of each direction.
+    """
+
+    live: Int[Array, " m"]
+    left: Float[Array, " m b"]
+    singular: Float[Array, " b"]
+    right: Float[Array, " b d"]
+    noise: float
+    length: Float[Array, " m"]
+    unit: Float[Array, " m b"]
+    distinct: Int[Array, " k"]
+
+    @property
+    def rank(self) -> int:
+        return len(self.singular)
+
+    def tolerance(self, q: Float[Array, " b"], least: float = ZERO) -> Float[Array, " m"]:
+        """(m,) below what |unit @ q| counts as zero, for a unit vector q."""
+        return least + 6 * self.noise * np.linalg.norm(q / self.singular) / self.length
+
+    @cached_property
+    def blur(self) -> float:
+        """By how much a typical row's direction is uncertain."""
+        return float(self.noise * np.sqrt((self.singular**-2).mean()) / np.median(self.length))
+
+
+def numerical_rank(singular: Float[Array, " k"], shape: tuple[int, int], eps: float) -> int:
+    """How many singular values stand above rounding, cut at the widest gap there is.
+
+    Args:
+        singular: the singular values, falling.
+        shape: of the matrix.
+        eps: relative precision that it was computed with.
+    """
+    if not len(singular) or singular[0] <= 0:
+        return 0
+    floor = eps * singular[0] * np.sqrt(max(shape)) * 0.1
+    above = int((singular > floor).sum())
+    kept = np.maximum(singular, floor / 10)
+    ratio = kept[:-1] / kept[1:]
+    if not len(ratio):
+        return above
+    return int(ratio[: max(above, 1)].argmax()) + 1 if ratio.max() > 10 else above
+
+
+def factorise(weight: Float[Array, " m d"], rank: int | None = None) -> Factors:
+    """The factors of a gradient.
+
+    Args:
+        weight: the gradient of the layer's weights.
+        rank: how many records there are at the most; None finds it.
+    """
+    eps = float(np.finfo(weight.dtype).eps)
+    g = weight.astype(np.float64)
+    lengths = np.linalg.norm(g, axis=1)
+    live = np.nonzero(lengths > 10 * eps * max(float(lengths.max(initial=0.0)), 1e-300))[0]
+    if not len(live):
+        return Factors(live, g[:0, :0], lengths[:0], g[:0], 0.0, lengths[:0], g[:0, :0], live)
+    u, s, v = _leading(g[live], 40 if rank is None else rank + 10, eps)
+    b = numerical_rank(s, weight.shape, eps)
+    b = b if rank is None else min(b, rank)
+    rest = max(float((g[live] ** 2).sum() - (s[:b] ** 2).sum()), 0.0) if eps > 1e-12 else float((s[b:] ** 2).sum())
+    spread = float(np.sqrt(rest / max((len(live) - b) * (g.shape[1] - b), 1)))
+    left = u[:, :b]
+    length = np.linalg.norm(left, axis=1)
+    keep = length > 1e-12
+    live, left, length = live[keep], left[keep], length[keep]
+    unit = left / length[:, None]
+    return Factors(live, left, s[:b], v[:b], spread, length, unit, np.sort([group[0] for group in _parallel(unit)]))
+
+
+def _leading(g: Float[Array, " m d"], count: int, eps: float) -> tuple[Array, Array, Array]:
+    """The greatest singular triples of a matrix, as many as stand above rounding.
+
+    By projection on random vectors (Halko, Martinsson and Tropp 2011, algorithm 4.4), more of them until the
+    last singular values are those of rounding; exact where the rank is lower than their number.
+    """
+    most = min(g.shape)
+    while True:
+        count = min(count, most)
+        if count > most // 3:
+            return np.linalg.svd(g, full_matrices=False)
+        start = np.random.default_rng(0).normal(size=(g.shape[1], count))
+        basis = np.linalg.qr(g @ np.linalg.qr(g.T @ np.linalg.qr(g @ start)[0])[0])[0]
+        u, s, v = np.linalg.svd(basis.T @ g, full_matrices=False)
+        if numerical_rank(s, g.shape, eps) < count - 4:
+            return basis @ u, s, v
+        count *= 2
+
+
+def _parallel(unit: Float[Array, " m b"]) -> list[Int[Array, " k"]]:
+    """The rows in groups of parallel ones: neurons that the same record alone moves are parallel."""
+    if not len(unit) or unit.shape[1] < 2:
+        return [np.arange(len(unit))] if len(unit) else []
+    rng = np.random.default_rng(0)
+    ratio = np.divide(*(unit @ rng.normal(size=(unit.shape[1], 2))).T)
+    order = np.argsort(ratio, kind="stable")
+    same = np.abs((unit[order[1:]] * unit[order[:-1]]).sum(axis=1)) > 1 - 1e-12
+    return np.split(order, np.nonzero(~same)[0] + 1)
+
+
+@dataclass
+class Search:
+    """The directions found so far, and how they are drawn for.
+
+    Attributes:
+        factors: of the gradient.
+        positive: (m,) how far each live neuron's input is expected above zero, in units of its spread; what is
+            below is likely off, and likely zero in a column.
+        sides: (m, k) an orthonormal basis of what the inputs of the live neurons can be, as the record varies in
+            the space of the records: a neuron is off where they are negative.
+        least: the least share of zeros in a column.
+        found: unit vectors q.
+        zeros: for each of them, (m,) where its column is zero.
+        refused: directions not to be found again.
+        flats: (b, c) spaces of mixtures that are zero on the same rows, once looked through.
+        drawn: sets of rows drawn.
+    """
+
+    factors: Factors
+    positive: Float[Array, " m"]
+    sides: Float[Array, " m k"]
+    least: float = 0.1
+    found: list[Float[Array, " b"]] = field(default_factory=list[Array])
+    zeros: list[Bool[Array, " m"]] = field(default_factory=list[Array])
+    refused: list[Float[Array, " b"]] = field(default_factory=list[Array])
+    flats: list[Float[Array, " b c"]] = field(default_factory=list[Array])
+    drawn: int = 0
+    _looked: int = 0
+
+    @property
+    def _fewest(self) -> float:
+        """The least share of zeros that is looked at: half of what the found ones have."""
+        return max(self.least, 0.5 * min((float(z.mean()) for z in self.zeros), default=0.0))
+
+    @property
+    def complete(self) -> bool:
+        return len(self.found) == self.factors.rank
+
+    def run(self, samples: int, rng: np.random.Generator) -> None:
+        """Draws until there is a direction for every record, or `samples` sets are drawn in all."""
+        f = self.factors
+        if f.rank == 1 and not self.found:
+            self.found, self.zeros = [np.ones(1)], [np.zeros(len(f.unit), dtype=bool)]
+        unit = torch.from_numpy(f.unit)
+        if f.rank == 2:
+            self._consider(np.array(self._among(np.eye(2))))
+        most = len(f.distinct)
+        if most < f.rank + TESTED:
+            return
+        pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, most)})
+        turn, last = 0, self.drawn
+        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 10):
+            last = self.drawn
+            ranked = f.distinct[np.argsort(-self._off()[f.distinct], kind="stable")]
+            before = len(self.found)
+            while len(self.found) == before and self.drawn < min(samples, PATIENCE * last + samples // 10):
+                pool = ranked[: pools[turn % len(pools)]]
+                turn += 1
+                self.drawn += DRAWN
+                sets = rng.random((DRAWN, len(pool))).argpartition(f.rank + TESTED - 1, axis=1)[:, : f.rank + TESTED]
+                self._consider(candidates(unit, pool[rng.permuted(sets, axis=1)], max(1e-6, 30 * f.blur)))
+
+    def _off(self) -> Float[Array, " m"]:
+        """(m,) how likely each neuron is off for a record not found yet: so it is for those found, or by its input."""
+        so_far = np.sum(self.zeros, axis=0) if self.zeros else 0.0
+        return (so_far + 3 * norm.cdf(-self.positive)) / (len(self.zeros) + 3)
+
+    def _consider(self, q: Float[Array, " n b"]) -> None:
+        """Keeps those of the candidates that prove to be directions."""
+        f = self.factors
+        if not len(q):
+            return
+        q = q[self._new(q)]
+        zero = np.abs(q @ f.unit.T) < max(1e-6, 100 * f.blur)
+        enough = zero.mean(axis=1) >= 0.8 * self._fewest
+        parted = self._parted(zero[enough])
+        q = q[enough][np.argsort(-parted, kind="stable")[: int((parted > MAYBE).sum())]]
+        q = q[self._apart(q)]
+        looked = self._looked + LOOKED
+        while len(q) and not self.complete and self._looked < looked:
+            found, flats = len(self.found), len(self.flats)
+            for better in self._settled(q[0], max(1e-6, 100 * f.blur)):
+                if not self.complete and self._new(better[None])[0]:
+                    self._keep(better)
+            q = q[1:]
+            if len(self.found) > found:
+                looked = self._looked + LOOKED
+                q = q[self._new(q)]
+            if len(self.flats) > flats:
+                q = q[self._apart(q)]
+
+    def _new(self, q: Float[Array, " n b"]) -> Bool[Array, " n"]:
+        """(n,) whether directions are none of those found, nor mixtures of them, nor refused."""
+        new = np.ones(len(q), dtype=bool)
+        if self.refused:
+            new &= np.abs(np.array(self.refused) @ q.T).max(axis=0) < 1 - 1e-6
+        if self.found:
+            basis = np.linalg.qr(np.array(self.found).T)[0]
+            new &= np.linalg.norm(q - q @ basis @ basis.T, axis=1) > max(1e-6, 30 * self.factors.blur)
+        return new
+
+    def _apart(self, q: Float[Array, " n b"]) -> Bool[Array, " n"]:
+        """(n,) whether directions lie in none of the spaces that were looked through."""
+        if not self.flats or not len(q):
+            return np.ones(len(q), dtype=bool)
+        sizes = np.array([null.shape[1] for null in self.flats])
+        inside = np.add.reduceat((q @ np.concatenate(self.flats, axis=1)) ** 2, np.cumsum(sizes) - sizes, axis=1)
+        return inside.max(axis=1) < 1 - 1e-6 - 60 * self.factors.blur
+
+    def _keep(self, q: Float[Array, " b"]) -> None:
+        zero = np.abs(self.factors.unit @ q) < self.factors.tolerance(q)
+        if self._parted(zero[None])[0] > PARTED:
+            self.found.append(q)
+            self.zeros.append(zero)
+
+    def drop(self, rows: Int[Array, " k"]) -> None:
+        """Gives up one of these directions: the one whose zeros a plane parts worst from the rest."""
+        worst = int(rows[self._parted(np.array(self.zeros)[rows]).argmin()])
+        self.refused.append(self.found.pop(worst))
+        self.zeros.pop(worst)
+
+    def filled(self) -> tuple[Float[Array, " b b"], Bool[Array, " b m"]] | None:
+        """The directions as columns, and their zeros; those not found filled in with mixtures. None where none serve.
+
+        Where one record leaves off only neurons that another leaves off too, its direction is not determined, and
+        any mixture with that of the other serves as well: all records but the other come out right.
+        """
+        q, zeros = list(self.found), list(self.zeros)
+        for null in sorted(self.flats, key=lambda flat: flat.shape[1]):
+            if len(q) == self.factors.rank:
+                break
+            basis = np.linalg.qr(np.array(q).T)[0] if q else np.zeros((self.factors.rank, 0))
+            left = null - basis @ (basis.T @ null)
+            main = np.linalg.svd(left)[2][0]
+            if np.linalg.norm(left @ main) > 1e-3:
+                q.append(null @ main)
+                zeros.append(np.abs(self.factors.unit @ q[-1]) < self.factors.tolerance(q[-1]))
+        return (np.array(q).T, np.array(zeros)) if len(q) == self.factors.rank else None
+
+    def _settled(self, q: Float[Array, " b"], coarse: float) -> list[Float[Array, " b"]]:
+        """The directions that a candidate leads to, each fixed by all rows that are zero under it.
+
+        The zero rows have to be of rank b - 1 without any single row: otherwise any row at all could have
+        been made zero. Where they are of rank b - 2, as where two records share them, the two directions
+        are among the mixtures that are zero there.
+        """
+        f = self.factors
+        unit = f.unit
+        for least in (coarse, max(1e-8, 10 * f.blur), ZERO):
+            zero = np.nonzero(np.abs(unit @ q) < f.tolerance(q, least))[0]
+            if len(zero) < max(f.rank, self._fewest * len(unit)):
+                return []
+            null = self._null(zero)
+            self._looked += 1
+            if null.shape[1] > SHARED:
+                return []
+            if null.shape[1] > 1:
+                self.flats.append(null)
+                return [p for one in self._among(null) for p in self._refined(one)]
+            q = null[:, 0]
+        return [np.linalg.svd(unit[zero], full_matrices=False)[2][-1]]
+
+    def _refined(self, q: Float[Array, " b"]) -> list[Float[Array, " b"]]:
+        """The direction fixed by its zero rows, where they fix one."""
+        zero = np.nonzero(np.abs(self.factors.unit @ q) < self.factors.tolerance(q, 1e-8))[0]
+        if len(zero) < max(self.factors.rank, self._fewest * len(self.factors.unit)):
+            return []
+        null = self._null(zero)
+        return [null[:, 0]] if null.shape[1] == 1 else []
+
+    def _parted(self, zero: Bool[Array, " n m"]) -> Float[Array, " n"]:
+        """(n,) how well a plane through the neurons' weights parts those that are zero from the others, as a share.
+
+        Well for those that one record leaves off. Where there are more records than classes, mixtures of
+        columns vanish also on rows that *all* of some records move (the gradients of the logits are dependent);
+        with records that look alike such rows are many, but they lie on both sides of any plane.
+        """
+        signs = np.where(zero, -1.0, 1.0)
+        count = zero.sum(axis=1, keepdims=True)
+        margin = np.where(zero, 1 / np.maximum(count, 1), 1 / np.maximum(zero.shape[1] - count, 1))
+        fitted = margin
+        for _ in range(FITTED):
+            fitted = signs * ((signs * margin) @ self.sides @ self.sides.T)
+            # Ho and Kashyap 1965: margins that are exceeded grow, which finds the plane where there is one.
+            margin = margin + np.maximum(fitted - margin, 0)
+        return (fitted > 0).mean(axis=1)
+
+    def _null(self, rows: Int[Array, " k"]) -> Float[Array, " b c"]:
+        """(b, c) what is zero on all of these rows but those that stand for a dimension alone."""
+        f = self.factors
+        small = max(1e-6, 100 * f.blur)
+        given = f.unit[rows]
+        s, v = _axes(given, small)
+        # Leverage 1: the row alone stands for a dimension.
+        alone = ((given @ v[: len(s)].T / s) ** 2).sum(axis=1) > 0.999
+        if alone.any():
+            s, v = _axes(given[~alone], small)
+        return v[len(s) :].T
+
+    def _among(self, null: Float[Array, " b c"]) -> list[Float[Array, " b"]]:
+        """The mixtures of some vectors that are zero on more rows than other mixtures are."""
+        small = max(1e-6, 100 * self.factors.blur)
+        flat = self.factors.unit @ null
+        length = np.linalg.norm(flat, axis=1)
+        flat = flat[length > small] / length[length > small, None]
+        if null.shape[1] > 2:
+            # Rows that one record of the group alone moves are parallel; across them lie the mixtures of the others.
+            groups = _parallel(flat)
+            most = sorted((g for g in groups if len(g) > 1), key=len, reverse=True)[: 2 * null.shape[1]]
+            across = [np.linalg.svd(flat[g[:1]])[2][1:].T for g in most]
+            return [q for side in across for q in self._among(null @ side)]
+        angle = np.sort(np.arctan2(flat[:, 1], flat[:, 0]) % np.pi)
+        step = np.diff(angle) > max(1e-8, 30 * self.factors.blur)
+        edges = np.concatenate([[0], np.nonzero(step)[0] + 1, [len(angle)]])
+        counts = np.diff(edges)
+        best = [k for k in np.argsort(-counts, kind="stable")[:4] if counts[k] >= 2]
+        middle = [angle[(edges[k] + edges[k + 1] - 1) // 2] for k in best]
+        return [null @ np.array([-np.sin(a), np.cos(a)]) for a in middle]
+
+
+def _axes(rows: Float[Array, " k b"], small: float) -> tuple[Float[Array, " r"], Float[Array, " b b"]]:
+    """The singular values above `small`, at most b - 1, and all right singular vectors."""
+    b = rows.shape[1]
+    square, v = np.linalg.eigh(rows.T @ rows)
+    square, v = square[::-1], v[:, ::-1].T
+    # Squared, values below 1e-7 drown in rounding.
+    kept = int((square[: b - 1] > max(small, 1e-6) ** 2).sum())
+    return np.sqrt(square[:kept]), v
+
+
+def candidates(unit: torch.Tensor, sets: Int[Array, " n k"], near: float) -> Float[Array, " c b"]:
+    """Directions that are zero on all rows of a set but two, and on two rows that were set aside for testing.
+
+    Multiplied by the inverse of the matrix of a set's first b rows, that set becomes the unit vectors, and a
+    direction that is zero on all of it but rows i and j has two entries. Their ratio is told by any further row
+    on which it is zero: the same by every one. One inverse thus serves b (b - 1) / 2 subsets of b - 2 rows, each
+    of which stands for all subsets of b - 1 rows above it.
+
+    Args:
+        unit: (m, b) rows of length 1.
+        sets: (n, b + 6) rows of each draw.
+        near: by how much of themselves two ratios may differ and count as one.
+    """
+    b = unit.shape[1]
+    inverse, info = torch.linalg.inv_ex(unit[torch.from_numpy(sets[:, :b])])
+    size = inverse.norm(dim=1, keepdim=True)
+    # A set whose rows are nearly dependent lies in what two records share, and tells nothing.
+    good = (info == 0) & (size.amax(dim=(1, 2)) < 1e6)
+    inverse, tested = (inverse / size)[good], unit[torch.from_numpy(sets[:, b:])][good]
+    seen = torch.bmm(tested, inverse).float().permute(1, 2, 0).contiguous()
+    first, second = (torch.tensor(side) for side in zip(*combinations(range(b), 2), strict=True))
+    tiny = seen.abs() < max(1e-6, near)
+    ratio = torch.where(tiny[:, first] & tiny[:, second], torch.inf, seen[:, first] / seen[:, second])
+    rising = list(ratio.unbind(0))
+    for i, j in _NETWORK:
+        rising[i], rising[j] = torch.minimum(rising[i], rising[j]), torch.maximum(rising[i], rising[j])
+    hit, value = torch.zeros_like(rising[0], dtype=torch.bool), torch.zeros_like(rising[0])
+    for low, high in pairwise(rising):
+        same = (high - low) <= near * (low.abs() + 1e-3)
+        value, hit = torch.where(same, low, value), hit | same
+    pair, draw = torch.nonzero(hit, as_tuple=True)
+    # The ratio again in double precision, from the tested row that says it best.
+    rows = torch.arange(len(pair))
+    above = torch.bmm(tested[draw], inverse[draw][rows, :, first[pair]].unsqueeze(2)).squeeze(2)
+    below = torch.bmm(tested[draw], inverse[draw][rows, :, second[pair]].unsqueeze(2)).squeeze(2)
+    exact = above / below
+    off = (exact - value[pair, draw].double()[:, None]).abs()
+    share = exact[rows, torch.where(off.isnan(), torch.inf, off).argmin(dim=1)]
+    q = inverse[draw, :, first[pair]] - share[:, None] * inverse[draw, :, second[pair]]
+    q = q / q.norm(dim=1, keepdim=True)
+    return q[torch.isfinite(q).all(dim=1)].numpy()
