@@ -1,0 +1,165 @@
+"""The last layer of a client's network, and its gradient in an update: what labels are read off."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from seepage.core.errors import DataError
+from seepage.core.knowledge import GradientKnowledge, Knowledge
+from seepage.core.victim import Update
+from seepage.models.federated import ClientNet
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """The fully connected layer whose outputs are the logits (up to what the softmax does not see).
+
+    Attributes:
+        name: of the layer.
+        weight, bias: parameter names; no bias is None.
+        w: (classes, d) its weights.
+        c: (classes,) its biases; zeros where it has none.
+        rectified: whether no feature was below zero when it was probed (after a ReLU or a sigmoid): a class's
+            row of the gradient then has the sign that its biases' entry would have.
+    """
+
+    name: str
+    weight: str
+    bias: str | None
+    w: Float[Array, " c d"]
+    c: Float[Array, " c"]
+    rectified: bool
+
+
+@dataclass(frozen=True)
+class LastGradient:
+    """The gradient of the mean loss in the last layer, as an update tells it.
+
+    For cross-entropy it is made of the residuals r_i = softmax_i - onehot_i of the records and their features z_i:
+    `weight` is mean_i r_i z_i^T and `bias` is mean_i r_i.
+
+    Attributes:
+        layer: the layer.
+        weight: (classes, d).
+        bias: (classes,), or None where the layer has no bias.
+        steps: local steps that the update is the mean of; 1 for a gradient.
+        scaled: whether its scale is right; False when the rate or the number of steps is not known, so that
+            only signs and ratios can be used.
+    """
+
+    layer: LastLayer
+    weight: Float[Array, " c d"]
+    bias: Float[Array, " c"] | None
+    steps: int = 1
+    scaled: bool = True
+
+    @property
+    def classes(self) -> int:
+        return len(self.weight)
+
+    @property
+    def signs(self) -> Float[Array, " c"]:
+        """(classes,) a statistic below zero for classes that are surely in the batch.
+
+        The bias gradient is such a one for any features; the row sums of the weight gradient stand in for it
+        where there is no bias, and are sound where features are not negative (Zhao et al. 2020, section 3).
+        """
+        return self.weight.sum(axis=1) if self.bias is None else self.bias
+
+
+def last_layer(net: ClientNet) -> LastLayer | None:
+    """The linear layer that makes the logits; None where no such layer does.
+
+    Found by probing with three records, not by its place: whatever comes after it may shift all the logits of a
+    record by one number (a log-softmax does), which no loss on softmax sees.
+    """
+    module, shape, bounds = net.module, net.spec.shape, net.spec.bounds
+    ran: list[tuple[str, nn.Linear, torch.Tensor, torch.Tensor]] = []
+
+    def watch(name: str, layer: nn.Linear) -> RemovableHandle:
+        def note(_: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+            ran.append((name, layer, given[0].detach(), out.detach()))
+
+        return layer.register_forward_hook(note)
+
+    handles = [watch(name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    probes = bounds.from_unit(np.random.default_rng(0).random((3, *shape))).astype(np.float64)
+    try:
+        with torch.no_grad():
+            logits = functional.log_softmax(module.double()(net.prepare(torch.from_numpy(probes))), dim=1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, layer, given, out in reversed(ran):
+        if given.dim() == 2 and out.shape == logits.shape and torch.allclose(functional.log_softmax(out, 1), logits):
+            before = f"{name}." if name else ""
+            held = dict(layer.named_parameters(recurse=False))
+            biases = held["bias"].detach().numpy().copy() if "bias" in held else np.zeros(len(layer.weight))
+            return LastLayer(
+                name=name,
+                weight=f"{before}weight",
+                bias=f"{before}bias" if "bias" in held else None,
+                w=layer.weight.detach().numpy().copy(),
+                c=biases,
+                rectified=bool((given >= 0).all()),
+            )
+    return None
+
+
+def last_layer_obstacle(knowledge: Knowledge) -> str | None:
+    """Why labels cannot be read off the last layer's gradient, or None when they might be."""
+    if not isinstance(knowledge, GradientKnowledge):
+        return None
+    if knowledge.net is None:
+        return "it needs the model that the update is of"
+    if last_layer(knowledge.net) is None:
+        return "it needs a network whose logits come from a fully connected layer; this one's come from something else"
+    return None
+
+
+def last_gradient(knowledge: GradientKnowledge, update: Update, layer: LastLayer | None = None) -> LastGradient:
+    """The mean gradient of the last layer from an update, in float64.
+
+    A difference of weights is divided by minus the learning rate times the number of local steps, which makes
+    it the mean of the gradients of its steps; where either is unknown it is left in its own scale.
+
+    Args:
+        knowledge: what the adversary holds.
+        update: what the client sent.
+        layer: the last layer, where it is already known.
+
+    Raises:
+        DataError: when a tensor is missing, has another shape, or holds NaN or infinite values.
+    """
+    layer = layer or last_layer(knowledge.net)
+    if layer is None:
+        raise ValueError("a fully connected last layer is needed; `obstacle` says so")
+    weight = _tensor(update, layer.weight, layer.w.shape)
+    bias = None if layer.bias is None else _tensor(update, layer.bias, layer.c.shape)
+    if update.kind == "gradient":
+        return LastGradient(layer, weight, bias)
+    rate, steps = knowledge.assumptions.rate.value, knowledge.assumptions.steps.value
+    scaled = bool(rate) and bool(steps)
+    unit = -1.0 / (float(rate) * int(steps)) if scaled else -1.0
+    return LastGradient(layer, weight * unit, None if bias is None else bias * unit, int(steps or 1), scaled)
+
+
+def _tensor(update: Update, name: str, shape: tuple[int, ...]) -> Array:
+    if name not in update.tensors:
+        known = ", ".join(sorted(update.tensors)) or "none"
+        raise DataError(f"the update has no tensor '{name}', which is the model's last layer; it has {known}")
+    sent = np.asarray(update.tensors[name]).astype(np.float64)
+    if sent.shape != shape:
+        raise DataError(
+            f"the update's '{name}' has shape {sent.shape}, the model's has {shape}: it is of another model"
+        )
+    if not np.isfinite(sent).all():
+        raise DataError(f"the update's '{name}' holds NaN or infinite values: ask for the update again")
+    return sent
