@@ -91,6 +91,8 @@ ATTACKS = Catalogue(
         "inverse-surrogate": "seepage.attacks.inversion.yang2019:InverseSurrogate",
         "embedding-inversion": "seepage.attacks.inversion.embeddings:EmbeddingInversion",
         "embedding-search": "seepage.attacks.inversion.embeddings:EmbeddingSearch",
+        "dlg": "seepage.attacks.gradient.zhu2019:DLG",
+        "inverting-gradients": "seepage.attacks.gradient.geiping2020:InvertingGradients",
         "linear-layer": "seepage.attacks.gradient.phong2017:LinearLayer",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
     },

@@ -155,6 +155,19 @@ class ClientNet:
             raise ModelError(f"the client's network answered a {type(out).__name__}; a tensor of logits was wanted")
         return out
 
+    def inside(self, layer: str, x: Tensor, weights: Named | None = None, mode: Mode = "eval") -> tuple[Tensor, Tensor]:
+        """What the layer called `layer` is given (n, ...) when records pass, and the logits (n, classes)."""
+        seen: list[Tensor] = []
+        met = self._modules[mode].get_submodule(layer)
+        handle = met.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        try:
+            logits = self.logits(x, weights, mode)
+        finally:
+            handle.remove()
+        if not seen:
+            raise ModelError(f"the layer '{layer}' takes no part in a forward pass")
+        return seen[-1], logits
+
     def loss(self, x: Tensor, y: Tensor, weights: Named | None = None, mode: Mode = "eval") -> Tensor:
         """Mean cross-entropy; `y` are classes (n,), or distributions over them (n, classes)."""
         return functional.cross_entropy(self.logits(x, weights, mode), y)

@@ -5,7 +5,7 @@ normalisation, or a quarter of the value range where none is declared. Rates and
 same whatever the records are.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from seepage.models.priors import Decoder
 CoordinatesName = Literal["pixels", "natural"]
 
 
+@runtime_checkable
 class Coordinates(Protocol):
     """Numbers (p, b, *shape) that stand for records.
 
@@ -74,7 +75,7 @@ class Natural:
     it only decides what a search finds first, and what a random start looks like.
     """
 
-    def __init__(self, spec: InputSpec, fall: float = 1.5, colour: float = 0.3, dtype: torch.dtype = torch.float32):
+    def __init__(self, spec: InputSpec, fall: float = 1.0, colour: float = 0.35, dtype: torch.dtype = torch.float32):
         channels, height, width = spec.shape
         self._pixels = Pixels(spec, dtype)
         self.shape = spec.shape

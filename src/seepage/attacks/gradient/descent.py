@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ class Found:
     at: list[int]
 
 
+@runtime_checkable
 class Optimiser(Protocol):
     """Lowers the cost of every row."""
 

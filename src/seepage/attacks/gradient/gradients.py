@@ -7,7 +7,7 @@ single precision the second by a little (measured on convolutional networks: see
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from seepage.models.federated import ClientNet, Mode
 BatchNorm = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 
+@runtime_checkable
 class Gradients(Protocol):
     """Gradients of the mean cross-entropy of each problem, one row a problem, differentiable in its inputs.
 
