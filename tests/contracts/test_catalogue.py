@@ -71,6 +71,9 @@ FAST: dict[str, dict[str, Any]] = {
     "embedding-inversion": {"queries": 60, "components": 8},
     "dlg": {"steps": 8},
     "inverting-gradients": {"steps": 8, "restarts": 2},
+    "grad-inversion": {"steps": 8, "restarts": 2},
+    "fedavg-matching": {"steps": 8},
+    "latent-matching": {"steps": 8, "components": 8},
     "embedding-search": {"learned": 40, "starts": 2, "steps": 4, "components": 8},
 }
 

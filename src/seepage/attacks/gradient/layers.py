@@ -97,7 +97,10 @@ class ConvolutionLayer(Layer):
 
     def gradients(self, call: Call, slope: Tensor) -> dict[str, Float[Tensor, " p ..."]]:
         weight = self.grouped(slope @ call.held.mT).sum(1)
-        found = {"weight": weight.unflatten(2, self.weights["weight"].shape[1:]), "bias": self.grouped(slope).sum((1, 3))}
+        found = {
+            "weight": weight.unflatten(2, self.weights["weight"].shape[1:]),
+            "bias": self.grouped(slope).sum((1, 3)),
+        }
         return {name: found[name] for name in self.weights}
 
 
@@ -110,7 +113,10 @@ class NormalisationLayer(Layer):
 
     def __init__(self, layer: nn.Module):
         super().__init__(getattr(layer, "weight", None), getattr(layer, "bias", None))
-        running: tuple[Tensor | None, Tensor | None] = getattr(layer, "running_mean", None), getattr(layer, "running_var", None)
+        running: tuple[Tensor | None, Tensor | None] = (
+            getattr(layer, "running_mean", None),
+            getattr(layer, "running_var", None),
+        )
         self.running = None if running[0] is None or running[1] is None else (running[0].detach(), running[1].detach())
         self._epsilon = float(getattr(layer, "eps", 1e-5))
         self.mean, self.var = torch.zeros(0), torch.zeros(0)

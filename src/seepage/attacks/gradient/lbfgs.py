@@ -136,7 +136,8 @@ class LBFGS:
         self._bend[rows] = bent / turn.pow(2).sum(1)
         self._count[rows] += 1
         # What the memory says of the new slope less what it said of the old one is what it says of the turn.
-        with_turn, between = (new[rows] - old[rows] for new, old in zip(self._told(), (self._along, self._across)))
+        along, across = self._told()
+        with_turn, between = along[rows] - self._along[rows], across[rows] - self._across[rows]
         with_turn[torch.arange(len(rows)), oldest] = bent
         between[torch.arange(len(rows)), oldest] = turn.pow(2).sum(1)
         place = self._place[rows]

@@ -26,8 +26,9 @@ Array = np.ndarray
 # Values (weights of a problem's gradients, and its records') that are worked on at once.
 AT_ONCE = 2**25
 Simulated = Callable[[Tensor, Tensor], Tensor]
-# Records (p, b, *shape) prepared for the network, and the clients (p,) they are for, to one number a problem.
-Penalty = Callable[[Tensor, Tensor], Tensor]
+# Records (p, b, *shape) prepared for the network, the numbers that stand for them, and the clients (p,) they are
+# for, to one number a problem. It is asked right after `simulate`, on the same problems.
+Penalty = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,13 @@ def _solve(net: ClientNet, got: Received, search: Search, starts: Tensor, client
     fixed = None
     if got.labels is not None:
         fixed = functional.one_hot(torch.from_numpy(got.labels), net.classes).to(starts)
+        fixed = fixed.repeat(1, slots // fixed.shape[1], 1)
+
+    def numbers(v: Tensor) -> Tensor:
+        return v[:, :size].unflatten(1, (slots, *shape))
 
     def picked(v: Tensor) -> Tensor:
-        return search.coordinates.records(v[:, :size].unflatten(1, (slots, *shape)))
+        return search.coordinates.records(numbers(v))
 
     def classes(v: Tensor, rows: Tensor) -> Tensor:
         if fixed is not None:
@@ -123,10 +128,10 @@ def _solve(net: ClientNet, got: Received, search: Search, starts: Tensor, client
     def ask(v: Tensor, rows: Tensor) -> Tensor:
         x = net.prepare(picked(v))
         cost = match(v, rows, x)
-        return cost if search.penalty is None else cost + search.penalty(x, owner[rows])
+        return cost if search.penalty is None else cost + search.penalty(x, numbers(v), owner[rows])
 
     def within(v: Tensor) -> Tensor:
-        inside = search.coordinates.inside(v[:, :size].unflatten(1, (slots, *shape))).flatten(1)
+        inside = search.coordinates.inside(numbers(v)).flatten(1)
         return torch.cat([inside, v[:, size:]], dim=1)
 
     found: Found = search.optimiser(starts.flatten(0, 1), ask, within)

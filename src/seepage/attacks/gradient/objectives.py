@@ -6,11 +6,10 @@ Every function works on one row a problem and gives one number a problem.
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ObjectiveName = Literal["squared", "cosine"]
+ObjectiveName = Literal["squared", "relative", "cosine"]
 Measure = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -25,7 +24,12 @@ def cosine(found: Float[Tensor, " p d"], wanted: Float[Tensor, " p d"]) -> Float
     return 1 - (found * wanted).sum(1) / lengths.clamp_min(1e-12)
 
 
-OBJECTIVES: dict[str, Measure] = {"squared": squared, "cosine": cosine}
+def relative(found: Float[Tensor, " p d"], wanted: Float[Tensor, " p d"]) -> Float[Tensor, " p"]:
+    """Squared distance in units of the squared length of what is wanted."""
+    return squared(found, wanted) / wanted.pow(2).sum(1).clamp_min(1e-24)
+
+
+OBJECTIVES: dict[str, Measure] = {"squared": squared, "relative": relative, "cosine": cosine}
 
 
 def total_variation(x: Float[Tensor, " p b ..."]) -> Float[Tensor, " p"]:

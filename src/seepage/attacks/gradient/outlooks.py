@@ -28,8 +28,7 @@ def matching_outlook(
 ) -> Outlook | None:
     """What matching gradients can do: numbers sent against numbers wanted, the batch, and batch normalisation.
 
-    Args:
-        most: records a client up to which published results show recognisable pictures on small networks.
+    `most` is up to how many records a client published results show recognisable pictures on small networks.
     """
     why = matching_obstacle(knowledge)
     if why is not None:
@@ -77,3 +76,27 @@ def _seconds(net: ClientNet, batch: int, problems: int) -> float:
     begun = time.perf_counter()
     torch.autograd.grad(simulate(x, y).pow(2).sum(), x)
     return (time.perf_counter() - begun) * (0.5 + 0.5 * problems)
+
+
+def steps_outlook(
+    knowledge: GradientKnowledge, update: Update, obstacle: str | None, steps: int, restarts: int
+) -> Outlook | None:
+    """What simulating a client's local steps can do."""
+    if obstacle is not None:
+        change = "the configuration of the local training: rate, passes, records a step and records a client"
+        return Outlook(prospect="impossible", why=obstacle, change=change)
+    told = knowledge.assumptions
+    count = int(told.steps.value or 1)
+    if update.kind == "gradient" or count == 1:
+        return matching_outlook(knowledge, update, steps, restarts, most=8)
+    batch = int(told.batch.value or 1)
+    seconds = _seconds(knowledge.net, batch, knowledge.clients * restarts) * steps * count
+    sent, sought = knowledge.net.parameters, batch * knowledge.spec.size
+    few = sent < sought or batch > 50
+    return Outlook(
+        prospect="unlikely" if few else "possible",
+        why=f"{count} local steps over {batch} records are simulated; {sent} numbers were sent for {sought} "
+        "sought; the order of the records is not known",
+        change="fewer records or steps an update",
+        seconds=seconds,
+    )

@@ -58,11 +58,8 @@ def received(
 
     Labels that are told are used. Else, for one record, the class whose row of the last layer's gradient points
     down (Zhao, Mopuri & Bilen 2020, iDLG); for several, the counts of `label_counts`; with `labels` "joint", or
-    where the last layer tells nothing, none: they are then to be found with the records.
-
-    Args:
-        whole: keep a difference of weights as it is; else it is turned into the gradient that one local step at
-            the weights sent would have, for an attack that matches gradients.
+    where the last layer tells nothing, none: they are then to be found with the records. A difference of weights
+    is turned into the gradient that one local step at the weights sent would have, unless it is wanted `whole`.
 
     Raises:
         DataError: for an update that does not fit the model, or is not finite.

@@ -1,6 +1,6 @@
 """Deep leakage from gradients: records and labels whose gradient is the one sent, in the least-squares sense."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,8 +28,8 @@ PRECISIONS = {"single": torch.float32, "double": torch.float64}
 class DLG(GradientAttack):
     """Least squares between gradients by L-BFGS, over records and soft labels together.
 
-    min over (x, q) of |g(x, softmax q) - g*|^2. As published the search moves single pixels from a standard
-    normal start: `coordinates = "pixels"`, `spread = 1`. By default it works on the frequencies of pictures, each in
+    min over (x, q) of |g(x, softmax q) - g*|^2. As published (`published`) the search moves single pixels
+    from a standard normal start. By default it works on the frequencies of pictures, each in
     units of its strength in pictures of things, from a nearly even start: the same objective, a fraction of the
     evaluations. `labels = "auto"` takes the label from the last layer's gradient first, as iDLG does.
     """
@@ -51,6 +51,11 @@ class DLG(GradientAttack):
     labels: LabelsFrom = Field(default="joint", description="'joint' as published; 'auto' reads them off first")
     memory: int = Field(default=100, ge=1, description="pairs that L-BFGS remembers")
     precision: Literal["single", "double"] = Field(default="double", description="of the computation")
+
+    @classmethod
+    def published(cls, **changes: Any) -> "DLG":
+        """The paper's configuration, but for the line search that its L-BFGS lacks."""
+        return cls(**({"coordinates": "pixels", "spread": 1.0} | changes))
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)
