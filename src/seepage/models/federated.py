@@ -1,8 +1,9 @@
 """A client of federated learning: the model as the server sent it, and the update that local training makes of it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -41,7 +42,7 @@ class LocalTraining:
     rate: float = 0.01
     mode: Mode = "train"
 
-    def batches(self, n: int, order: Int[Array, " n"]) -> list[Int[Array, " b"]]:
+    def batches(self, n: int, order: Int[Array, " n"]) -> list[Int[Array, " _"]]:
         """The rows of each step of one epoch over `n` records taken in `order`."""
         size = self.batch or n
         return [order[first : first + size] for first in range(0, n, size)]
@@ -112,7 +113,7 @@ class ClientNet:
 
         for name, layer in body.named_modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
-                layer.register_forward_pre_hook(lambda _, given, name=name: keep(name, given[0]))
+                layer.register_forward_pre_hook(partial(_first_given, partial(keep, name)))
         with torch.no_grad():
             body(self.prepare(torch.from_numpy(x).float()))
         return found
@@ -184,7 +185,7 @@ class ClientNet:
         return dict(zip(held, found, strict=True))
 
     def trained(
-        self, x: Tensor, y: Tensor, rows: list[Int[Array, " b"]], rate: float, mode: Mode, create_graph: bool = False
+        self, x: Tensor, y: Tensor, rows: list[Int[Array, " _"]], rate: float, mode: Mode, create_graph: bool = False
     ) -> dict[str, Tensor]:
         """The weights after one step of SGD for each of `rows`, starting from those sent."""
         held: dict[str, Tensor] = self.weights(x.dtype)
@@ -231,6 +232,11 @@ class ClientNet:
                 after = self.trained(records, labels, rows, local.rate, local.mode)
                 sent = {name: after[name] - before[name] for name in before}
         return Update({name: g.detach().numpy() for name, g in sent.items()}, local.kind)
+
+
+def _first_given(keep: Callable[[Tensor], None], _: nn.Module, given: tuple[Tensor, ...]) -> None:
+    """A hook that hands on the first thing a layer is given."""
+    keep(given[0])
 
 
 def _by_batch(module: nn.Module) -> nn.Module:

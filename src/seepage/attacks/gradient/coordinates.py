@@ -60,8 +60,12 @@ class Pixels:
         """The numbers that stand for these records."""
         return (x - self._middle) / self._scale
 
+    def clamped(self, x: Tensor) -> Tensor:
+        """The nearest records within the bounds."""
+        return x.clamp(self._low, self._high)
+
     def inside(self, v: Tensor) -> Tensor:
-        return self.numbers(self.records(v).clamp(self._low, self._high))
+        return self.numbers(self.clamped(self.records(v)))
 
 
 class Natural:
@@ -93,16 +97,18 @@ class Natural:
 
     def records(self, v: Tensor) -> Tensor:
         plain = self._down @ (v * self._strength) @ self._across.mT
-        return self._pixels.records(torch.einsum("...chw,cd->...dhw", plain, self._mix))
+        return self._pixels.records(self._mixed(self._mix.mT, plain))
 
     def numbers(self, x: Tensor) -> Tensor:
         """The numbers that stand for these pictures."""
-        mixed = torch.einsum("...dhw,cd->...chw", self._pixels.numbers(x), self._mix)
-        return self._down.mT @ mixed @ self._across / self._strength
+        return self._down.mT @ self._mixed(self._mix, self._pixels.numbers(x)) @ self._across / self._strength
+
+    def _mixed(self, mix: Tensor, x: Tensor) -> Tensor:
+        """The channels mixed, everywhere alike."""
+        return x if len(mix) == 1 else (mix @ x.flatten(-2)).reshape(x.shape)
 
     def inside(self, v: Tensor) -> Tensor:
-        x = self._pixels.inside(self._pixels.numbers(self.records(v)))
-        return self.numbers(self._pixels.records(x))
+        return self.numbers(self._pixels.clamped(self.records(v)))
 
 
 class Latents:

@@ -91,17 +91,16 @@ class QuasiNewton:
 
     def __call__(self, start: Float[Tensor, " p d"], ask: Ask, within: Within) -> Found:
         search = LBFGS(start, ask, self.rate, self.memory)
-        kept, costs, at = _moments(self.steps), list[Tensor](), list[int]()
-        for step in range(self.steps):
+        kept, costs, at, spent = _moments(self.steps), list[Tensor](), list[int](), 0
+        while spent < self.steps and not search.done:
             search.step()
-            if step in kept:
+            if spent in kept:
                 costs.append(search.cost.clone())
-                at.append(step + 1)
-            if search.done:
-                break
-        if not costs or at[-1] != step + 1:
+                at.append(spent + 1)
+            spent += 1
+        if not at or at[-1] != spent:
             costs.append(search.cost.clone())
-            at.append(step + 1)
+            at.append(spent)
         return Found(within(search.best), torch.stack(costs), at)
 
 

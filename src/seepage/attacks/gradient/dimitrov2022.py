@@ -84,7 +84,8 @@ class FedAvgMatching(GradientAttack):
         several = told.steps.value != 1
         got = received(target, knowledge, rng, torch.float32, self.labels, whole=several)
         passes = int(told.epochs.value or 1) if several else 1
-        own = self.copies and passes > 1
+        # A single record has no order.
+        own = self.copies and passes > 1 and got.batch > 1
         simulate: Simulated = gradients_of(knowledge.net, got.mode)
         if several:
             simulate = LocalSteps(

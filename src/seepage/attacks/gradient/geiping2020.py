@@ -58,7 +58,7 @@ class InvertingGradients(GradientAttack):
     @classmethod
     def published(cls, **changes: Any) -> "InvertingGradients":
         """The paper's configuration, with the weight of TV that photographs of 32 x 32 pixels need."""
-        paper = {"coordinates": "pixels", "spread": 1.0, "rate": 0.1, "schedule": "steps", "tv": 5e-4}
+        paper: dict[str, Any] = {"coordinates": "pixels", "spread": 1.0, "rate": 0.1, "schedule": "steps", "tv": 5e-4}
         return cls(**(paper | changes))
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:

@@ -67,7 +67,7 @@ class Stacked:
         self._layers: dict[str, Layer] = {}
         for name, layer in list(body.named_modules()):
             if hasattr(layer, "inplace"):
-                layer.inplace = False
+                layer.__dict__["inplace"] = False
             if list(layer.parameters(recurse=False)) or isinstance(layer, BatchNorm):
                 self._layers[name] = LAYERS[type(layer)](layer)
         self._body = _swapped(body, self._layers)

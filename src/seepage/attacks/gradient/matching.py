@@ -82,8 +82,9 @@ def solve(net: ClientNet, got: Received, search: Search, draws: torch.Generator)
     dtype, size = got.wanted.dtype, int(np.prod(search.coordinates.shape))
     joint = got.labels is None
     numbers = search.slots * (size + (net.classes if joint else 0))
-    starts = search.spread * torch.randn(got.clients, search.restarts, numbers, generator=draws, dtype=torch.float64)
-    starts = starts.to(dtype)
+    # One problem at a time: torch draws the same numbers for a problem only where it draws as many at once.
+    drawn = [torch.randn(numbers, generator=draws, dtype=torch.float64) for _ in range(got.clients * search.restarts)]
+    starts = search.spread * torch.stack(drawn).to(dtype).unflatten(0, (got.clients, search.restarts))
     held = max(got.wanted.shape[1], numbers) * search.restarts
     together = max(1, AT_ONCE // held)
     parts = [

@@ -55,7 +55,8 @@ class DLG(GradientAttack):
     @classmethod
     def published(cls, **changes: Any) -> "DLG":
         """The paper's configuration, but for the line search that its L-BFGS lacks."""
-        return cls(**({"coordinates": "pixels", "spread": 1.0} | changes))
+        paper: dict[str, Any] = {"coordinates": "pixels", "spread": 1.0}
+        return cls(**(paper | changes))
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)
