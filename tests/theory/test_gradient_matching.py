@@ -349,7 +349,8 @@ def test_a_record_that_the_prior_can_draw_is_found_in_its_latents() -> None:
     prior = PCAPrior.fit(public.x, SPEC, components=12)
     x = prior.sample(2, stream(0, "records"), limit=1.0)[:, None]
     rungs = {"batch": 1, "mode": "eval", "labels": y}
-    found = run(LatentMatching(components=12, restarts=2, steps=100), sent(net, x, y), knows(net, 2, rungs, public))
+    attack, knowledge = LatentMatching(components=12, restarts=2, steps=100), knows(net, 2, rungs, public)
+    found = run(attack, sent(net, x, y), knowledge)
     assert decibels(found.x, x[:, 0]).min() > 30
     assert found.facts["prior_kind"] == "pca"
     null = run(

@@ -60,7 +60,7 @@ class FedAvgMatching(GradientAttack):
     signs: Signs = Field(default="hard", description="'hard': Adam is given the sign of the slope alone")
     objective: ObjectiveName = Field(default="cosine", description="how far two updates lie from each other")
     tv: float = Field(default=1e-3, ge=0, description="weight of total variation")
-    copies: bool = Field(default=True, description="whether every pass has records of its own")
+    copies: bool = Field(default=False, description="whether every pass has records of its own; true as published")
     order_weight: float = Field(default=0.1, ge=0, description="weight of what no order of the records changes")
     coordinates: CoordinatesName = Field(default="natural", description="'pixels' as published, or 'natural'")
     spread: float = Field(default=0.1, gt=0, description="of the random start; 1 as published")
