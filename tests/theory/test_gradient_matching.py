@@ -16,8 +16,9 @@ from seepage.attacks.gradient.gradients import Mapped, Stacked, gradients_of, st
 from seepage.attacks.gradient.lbfgs import LBFGS
 from seepage.attacks.gradient.li2022 import LatentMatching
 from seepage.attacks.gradient.local_steps import LocalSteps
-from seepage.attacks.gradient.matching import Solved
+from seepage.attacks.gradient.matching import Search, Solved, solve
 from seepage.attacks.gradient.objectives import cosine, relative, squared, total_variation
+from seepage.attacks.gradient.received import received
 from seepage.attacks.gradient.yin2021 import GradInversion, statistics
 from seepage.attacks.gradient.zhu2019 import DLG
 from seepage.core.assumptions import Assumptions, Rung
@@ -258,6 +259,25 @@ def test_inverting_gradients_recovers_and_keeps_the_restart_matched_best() -> No
     # The first client's first start is the same in both.
     assert several.confidence[0] >= single.confidence[0] - 1e-6
     assert "labels" in str(several.facts["assumptions_known"])
+
+
+def test_of_the_restarts_the_one_matched_best_is_given() -> None:
+    """Starts left where they are: the record returned has the objective reported, and no start has a lower one."""
+    net, (x, y) = net_named(), drawn(2, 1)
+    target = Target(sent(net, x, y), {Access.UPDATES})
+    got = received(target, knows(net, 2, {"batch": 1, "mode": "eval", "labels": y}), stream(0, "got"), torch.float64)
+    simulate, coordinates = gradients_of(net, "eval", torch.float64), Pixels(SPEC, torch.float64)
+    search = Search(coordinates, simulate, squared, Adam(1, 1e-12), restarts=6)
+    solved = solve(net, got, search, torch.Generator().manual_seed(0))
+    again = torch.Generator().manual_seed(0)
+    starts = torch.stack([torch.randn(64, generator=again, dtype=torch.float64) for _ in range(12)])
+    records = coordinates.records(coordinates.inside(starts.reshape(2, 6, 1, 8, 8)))
+    soft = torch.nn.functional.one_hot(torch.from_numpy(y), CLASSES).double()
+    for client in range(2):
+        made = simulate(net.prepare(records[client][:, None]).requires_grad_(True), soft[client].expand(6, 1, -1))
+        off = squared(made.detach(), got.wanted[client].expand(6, -1))
+        assert solved.objective[client] == pytest.approx(float(off.min()), rel=1e-6)
+        np.testing.assert_allclose(solved.x[client, 0], records[client, int(off.argmin())].numpy(), atol=1e-9)
 
 
 def test_labels_are_read_off_where_they_are_not_told() -> None:
