@@ -71,6 +71,11 @@ FAST: dict[str, dict[str, Any]] = {
     "inversion-network": {"queries": 60, "steps": 8, "components": 8},
     "inverse-surrogate": {"queries": 60, "levels": [5.0, 10.0], "components": 8},
     "embedding-inversion": {"queries": 60, "components": 8},
+    "dlg": {"steps": 8},
+    "inverting-gradients": {"steps": 8, "restarts": 2},
+    "grad-inversion": {"steps": 8, "restarts": 2},
+    "fedavg-matching": {"steps": 8},
+    "latent-matching": {"steps": 8, "components": 8},
     "embedding-search": {"learned": 40, "starts": 2, "steps": 4, "components": 8},
     "sentence-search": {"queries_per_text": 12, "asked_a_round": 8, "beam": 2, "pool": 40, "learned": 200},
 }

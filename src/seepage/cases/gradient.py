@@ -48,6 +48,7 @@ def _knowledge(scene: Federation, pool: Records, rows: Int[Array, " k n"]) -> Gr
         "mode": local.mode,
         "optimiser": "sgd",
         "normalisation": "as declared",
+        "statistics": _statistics(scene, pool, rows) if "statistics" in scene.knows else None,
         "prior": None if scene.public is None else "public records",
     }
     told: dict[str, Any] = {
@@ -62,6 +63,13 @@ def _knowledge(scene: Federation, pool: Records, rows: Int[Array, " k n"]) -> Gr
         assumptions=Assumptions(**told),
         priors=scene.priors,
     )
+
+
+def _statistics(scene: Federation, pool: Records, rows: Int[Array, " k n"]) -> list[dict[str, Array]] | None:
+    """What batch normalisation saw of each client's records, at the weights sent; None without such layers."""
+    if not scene.net.has_batch_norm:
+        return None
+    return [scene.net.batch_statistics(pool.x[mine], scene.local.mode) for mine in rows]
 
 
 def build(scene: Federation, form: str = "") -> Case:

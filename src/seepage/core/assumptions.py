@@ -61,7 +61,8 @@ class Assumptions:
         steps: local steps in an update (int); a gradient is one step.
         epochs: passes over the client's records (int).
         mode: "train" or "eval": which statistics batch normalisation computes with.
-        statistics: batch statistics of the client's records, name -> array.
+        statistics: of batch normalisation over each client's records: a list with one mapping a client,
+            "<layer>.mean" and "<layer>.var" -> array.
         optimiser: of the local steps ("sgd").
         normalisation: mean and standard deviation that records are prepared with.
         prior: what records look like in general: public records or a generative model (their name).

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -93,6 +94,36 @@ class ClientNet:
     def module(self) -> nn.Module:
         """A copy of the network, in evaluation mode."""
         return copy.deepcopy(self._modules["eval"])
+
+    def body(self, mode: Mode = "eval", dtype: torch.dtype = torch.float32) -> nn.Module:
+        """A copy of the network as it computes in `mode`, from prepared records, with dropout left out.
+
+        For who simulates a client: the masks that dropout drew are the client's alone.
+        """
+        module = copy.deepcopy(self._modules[mode]).to(dtype)
+        for layer in module.modules():
+            if isinstance(layer, nn.modules.dropout._DropoutNd):  # pyright: ignore[reportPrivateUsage]
+                layer.eval()
+        return module
+
+    def batch_statistics(self, x: Float[Array, " n ..."], mode: Mode = "train") -> dict[str, Array]:
+        """Mean and (biased) variance of the input of every layer of batch normalisation, over these records.
+
+        Named "<layer>.mean" and "<layer>.var", one value a channel; empty without such layers.
+        """
+        body, found = self.body(mode), dict[str, Array]()
+
+        def keep(name: str, seen: Tensor) -> None:
+            over = [axis for axis in range(seen.dim()) if axis != 1]
+            found[f"{name}.mean"] = seen.mean(dim=over).numpy()
+            found[f"{name}.var"] = seen.var(dim=over, unbiased=False).numpy()
+
+        for name, layer in body.named_modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
+                layer.register_forward_pre_hook(partial(_first_given, partial(keep, name)))
+        with torch.no_grad():
+            body(self.prepare(torch.from_numpy(x).float()))
+        return found
 
     def weights(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """The weights by name, detached copies."""
@@ -265,6 +296,11 @@ def round_recipe(net: ClientNet, local: LocalTraining, records: Records, each: i
         return replace(asked(net), asked=asked)
 
     return Recipe(train, records, "federated round", options={"local": local})
+
+
+def _first_given(keep: Callable[[Tensor], None], _: nn.Module, given: tuple[Tensor, ...]) -> None:
+    """A hook that hands on the first thing a layer is given."""
+    keep(given[0])
 
 
 def _by_batch(module: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from seepage.core.errors import ConfigError, SeepageError, did_you_mean
-from seepage.core.knowledge import InversionKnowledge
+from seepage.core.knowledge import GradientKnowledge, InversionKnowledge
 from seepage.core.progress import Listener
 from seepage.core.records import Records
 from seepage.core.spec import InputSpec
@@ -166,7 +166,7 @@ class Shelf:
             return prior
 
 
-def prior_for(knowledge: InversionKnowledge, kind: str, **options: Any) -> Prior:
+def prior_for(knowledge: InversionKnowledge | GradientKnowledge, kind: str, **options: Any) -> Prior:
     """The prior of this kind that an adversary with this knowledge has.
 
     Raises:

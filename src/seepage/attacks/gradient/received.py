@@ -1,0 +1,152 @@
+"""What clients sent, ready to be matched: one row of numbers a client, and what is taken for granted of its making."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from seepage.attacks.gradient.label_counts import recovered_labels
+from seepage.attacks.gradient.last import last_gradient, last_layer, last_layer_obstacle
+from seepage.core.errors import DataError
+from seepage.core.knowledge import GradientKnowledge
+from seepage.core.target import Target
+from seepage.core.victim import Update
+from seepage.models.federated import ClientNet, Mode
+
+Array = np.ndarray
+LabelsFrom = Literal["auto", "joint"]
+
+
+@dataclass(frozen=True)
+class Received:
+    """What clients sent.
+
+    Attributes:
+        wanted: (k, d) each client's tensors, one after another in the order of the model's parameters.
+        labels: (k, b) the class of each record; None where labels are to be found with the records.
+        batch: records a client.
+        mode: which statistics batch normalisation computed with.
+        guessed: rungs of the ladder that were not told, with what was taken for them.
+        notes: what a reader should know of it.
+    """
+
+    wanted: Float[Tensor, " k d"]
+    labels: Int[Array, " k b"] | None
+    batch: int
+    mode: Mode
+    guessed: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    notes: tuple[str, ...] = ()
+
+    @property
+    def clients(self) -> int:
+        return len(self.wanted)
+
+
+def received(
+    target: Target,
+    knowledge: GradientKnowledge,
+    rng: np.random.Generator,
+    dtype: torch.dtype,
+    labels: LabelsFrom = "auto",
+    whole: bool = False,
+) -> Received:
+    """Read every client's update once.
+
+    Labels that are told are used. Else, for one record, the class whose row of the last layer's gradient points
+    down (Zhao, Mopuri & Bilen 2020, iDLG); for several, the counts of `label_counts`; with `labels` "joint", or
+    where the last layer tells nothing, none: they are then to be found with the records. A difference of weights
+    is turned into the gradient that one local step at the weights sent would have, unless it is wanted `whole`.
+
+    Raises:
+        DataError: for an update that does not fit the model, or is not finite.
+    """
+    told, net = knowledge.assumptions, knowledge.net
+    updates = [target.update(client) for client in range(knowledge.clients)]
+    guessed: dict[str, Any] = {}
+    batch = told.batch.value
+    if batch is None and told.labels.value is not None:
+        batch = len(told.labels.value[0])
+    if batch is None:
+        batch = guessed["batch"] = 1
+    mode: Mode = told.mode.value or "eval"
+    if told.mode.value is None:
+        mode = guessed["mode"] = "train" if net.has_batch_norm and batch > 1 else "eval"
+    notes: list[str] = []
+    scale = 1.0
+    if updates[0].kind == "delta" and not whole:
+        scale, said = _as_gradient(knowledge)
+        notes.append(said)
+    rows = torch.stack([flat(net, update, client).to(dtype) * scale for client, update in enumerate(updates)])
+    silent = [str(k) for k, row in enumerate(rows) if not bool(row.any())]
+    if silent:
+        notes.append(f"the updates of clients {', '.join(silent)} are zero throughout: there is nothing to match")
+    known = _known_labels(knowledge)
+    if known is None and labels == "auto" and last_layer_obstacle(knowledge) is None:
+        known = np.stack([_read_labels(knowledge, update, int(batch), rng) for update in updates])
+        guessed["labels"] = known
+    elif known is None:
+        guessed["labels"] = "found with the records"
+    return Received(rows, known, int(batch), mode, guessed, tuple(notes))
+
+
+def flat(net: ClientNet, update: Update, client: int) -> Float[Tensor, " d"]:
+    """The tensors of an update, one after another in the order of the model's parameters, in double precision.
+
+    Raises:
+        DataError: naming the first tensor that is missing, of another shape, or not finite.
+    """
+    parts: list[Tensor] = []
+    for name, weight in net.weights().items():
+        if name not in update.tensors:
+            known = ", ".join(sorted(update.tensors)) or "none"
+            raise DataError(f"client {client}: the update has no tensor '{name}' of the model; it has {known}")
+        sent = np.asarray(update.tensors[name]).astype(np.float64)
+        if sent.shape != tuple(weight.shape):
+            raise DataError(
+                f"client {client}: the update's '{name}' has shape {sent.shape}, the model's has "
+                f"{tuple(weight.shape)}: it is of another model"
+            )
+        if not np.isfinite(sent).all():
+            raise DataError(f"client {client}: the update's '{name}' holds NaN or infinite values: ask for it again")
+        parts.append(torch.from_numpy(sent.reshape(-1)))
+    return torch.cat(parts)
+
+
+def _as_gradient(knowledge: GradientKnowledge) -> tuple[float, str]:
+    """What turns a difference of weights into a mean gradient, and how true that is."""
+    told = knowledge.assumptions
+    steps, rate = told.steps.value, told.rate.value
+    scale = -1.0 / (float(rate) * int(steps)) if rate and steps else -1.0
+    sized = "" if rate and steps else "; its scale is not known, so that only its direction is"
+    if steps == 1:
+        return scale, f"a difference of weights after one step: its gradient{sized}"
+    return scale, (
+        "a difference of weights after several local steps, matched as if it were one: 'fedavg-matching' "
+        f"simulates the steps{sized}"
+    )
+
+
+def _known_labels(knowledge: GradientKnowledge) -> Int[Array, " k b"] | None:
+    told = knowledge.assumptions
+    if told.labels.value is not None:
+        return np.asarray(told.labels.value, dtype=np.int64).reshape(knowledge.clients, -1)
+    if told.counts.value is not None:
+        classes = np.arange(knowledge.classes)
+        return np.stack([np.repeat(classes, counts) for counts in np.asarray(told.counts.value)])
+    return None
+
+
+def _read_labels(
+    knowledge: GradientKnowledge, update: Update, batch: int, rng: np.random.Generator
+) -> Int[Array, " b"]:
+    if batch == 1:
+        layer = last_layer(knowledge.net)
+        if layer is not None:
+            return np.array([int(last_gradient(knowledge, update, layer).signs.argmin())])
+    found = recovered_labels(knowledge, update, rng)
+    # Where the batch is not told the counts may be of another one.
+    return np.resize(found, batch) if len(found) else np.zeros(batch, dtype=np.int64)
