@@ -69,6 +69,7 @@ FAST: dict[str, dict[str, Any]] = {
     "inversion-network": {"queries": 60, "steps": 8, "components": 8},
     "inverse-surrogate": {"queries": 60, "levels": [5.0, 10.0], "components": 8},
     "embedding-inversion": {"queries": 60, "components": 8},
+    "learned-counts": {"batches": 40},
     "embedding-search": {"learned": 40, "starts": 2, "steps": 4, "components": 8},
 }
 
