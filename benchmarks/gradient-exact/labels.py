@@ -6,6 +6,7 @@ reported here is under seed 0.
 
 import json
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ ATTACKS: dict[str, LabelAttack] = {
     "idlg": IDLG(),
     "grad-inversion-labels": GradInversionLabels(),
 }
+NOISE = (0.003, 0.01, 0.03, 0.1, 1.0)
 SPEC = InputSpec((1, 8, 8))
 
 
@@ -80,17 +82,35 @@ def victim(name: str, mode: Mode, trained: int, others: Records, seed: int) -> C
     return ClientNet(made, SPEC, CLASSES)
 
 
-def one(name: str, mode: Mode, trained: int, public: bool, seed: int) -> dict[str, float]:
-    """Mean label recall of every attack on one network, and how good the network is."""
+@dataclass(frozen=True)
+class Scene:
+    """Clients that each sent the gradient of one batch, and what the adversary holds of them.
+
+    Attributes:
+        sent: the updates.
+        knowledge: what the adversary holds.
+        truth: (draws, classes) the true counts.
+        accuracy: of the network on the clients' records.
+    """
+
+    sent: Updates
+    knowledge: GradientKnowledge
+    truth: np.ndarray
+    accuracy: float
+
+    def recall(self, attack: LabelAttack, sent: Updates, seed: int, *name: str) -> list[float]:
+        """The recall of each batch."""
+        shares = attack.run(Target(sent, attack.needs), self.knowledge, stream(seed, "labels", *name)).values
+        return [overlap(rounded(s, BATCH), t) for s, t in zip(shares, self.truth, strict=True)]
+
+
+def scene(name: str, mode: Mode, trained: int, public: bool, seed: int) -> Scene:
     records = load_builtin("digits")
     order = stream(seed, "labels", "split").permutation(len(records))
     clients, owned, others = records[order[:1000]], records[order[1000:1300]], records[order[1300:]]
     net = victim(name, mode, trained, others, seed)
-    local, chosen = LocalTraining(mode=mode), batches(clients, seed)
-    y = clients.labels()
-    sent = Updates(
-        tuple(net.round(clients.x[r], y[r], local, stream(seed, "round", str(k))) for k, r in enumerate(chosen))
-    )
+    local, chosen, y = LocalTraining(mode=mode), batches(clients, seed), clients.labels()
+    sent = tuple(net.round(clients.x[r], y[r], local, stream(seed, "round", str(k))) for k, r in enumerate(chosen))
     told = {"batch": BATCH, "steps": 1, "local_batch": BATCH, "mode": mode}
     knowledge = GradientKnowledge(
         public=owned if public else None,
@@ -100,18 +120,37 @@ def one(name: str, mode: Mode, trained: int, public: bool, seed: int) -> dict[st
         clients=DRAWS,
         assumptions=Assumptions(**{rung: Rung.known(value) for rung, value in told.items()}),
     )
-    truth = [np.bincount(y[rows], minlength=CLASSES) for rows in chosen]
     with torch.no_grad():
         right = (net.logits(torch.from_numpy(clients.x)).argmax(dim=1).numpy() == y).mean()
-    found = {"accuracy": float(right), "even": float(np.mean([overlap(rounded(np.ones(10), BATCH), t) for t in truth]))}
+    truth = np.stack([np.bincount(y[rows], minlength=CLASSES) for rows in chosen])
+    return Scene(Updates(sent), knowledge, truth, float(right))
+
+
+def one(name: str, mode: Mode, trained: int, public: bool, seed: int) -> dict[str, float]:
+    """Mean label recall of every attack on one network, and how good the network is."""
+    played = scene(name, mode, trained, public, seed)
+    even = np.mean([overlap(rounded(np.ones(CLASSES), BATCH), t) for t in played.truth])
+    found = {"accuracy": played.accuracy, "even": float(even)}
     for title, attack in ATTACKS.items():
-        if attack.obstacle(knowledge, None) is None:
+        if attack.obstacle(played.knowledge, None) is None:
             began = time.process_time()
-            shares = attack.run(Target(sent, attack.needs), knowledge, stream(seed, "labels", title)).values
-            recall = [overlap(rounded(s, BATCH), t) for s, t in zip(shares, truth, strict=True)]
+            recall = played.recall(attack, played.sent, seed, title)
             found[title] = float(np.mean(recall))
             found[f"{title}.few"] = float(np.mean(recall[1::2]))
             found[f"{title}.seconds"] = time.process_time() - began
+    return found
+
+
+def under_noise(seed: int) -> dict[str, float]:
+    """Recall of the closed form on the untrained relu-mlp, by the standard deviation of the noise in the update."""
+    played, found = scene("relu-mlp", "eval", 0, True, seed), dict[str, float]()
+    for sigma in NOISE:
+        rng = stream(seed, "labels", "noise", str(sigma))
+        noisy = tuple(
+            replace(u, tensors={k: t + rng.normal(scale=sigma, size=t.shape) for k, t in u.tensors.items()})
+            for u in played.sent.clients
+        )
+        found[str(sigma)] = float(np.mean(played.recall(UntrainedCounts(), Updates(noisy), seed, "untrained-counts")))
     return found
 
 
@@ -131,6 +170,7 @@ def measure(seed: int = 0) -> dict[str, Any]:
     return {
         "label_recall_untrained_b64": min(detail[f"{n}.untrained.alone"]["untrained-counts"] for n in nets),
         "label_recall_trained_b64": min(detail[f"{n}.trained.public"]["learned-counts"] for n in nets),
+        "label_recall_by_noise": under_noise(seed),
         "label_recall_detail": detail,
     }
 

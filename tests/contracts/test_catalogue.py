@@ -76,6 +76,7 @@ FAST: dict[str, dict[str, Any]] = {
     "grad-inversion": {"steps": 8, "restarts": 2},
     "fedavg-matching": {"steps": 8},
     "latent-matching": {"steps": 8, "components": 8},
+    "learned-counts": {"batches": 40},
     "embedding-search": {"learned": 40, "starts": 2, "steps": 4, "components": 8},
     "sentence-search": {"queries_per_text": 12, "asked_a_round": 8, "beam": 2, "pool": 40, "learned": 200},
 }

@@ -246,6 +246,14 @@ def test_a_trained_network_hides_counts_and_regression_finds_some() -> None:
     assert outlook.prospect == "possible"
 
 
+def test_regression_is_right_where_the_closed_form_is() -> None:
+    """What it learns on made-up batches holds for the client's: untrained, the counts come out nearly exactly."""
+    net, drawn = net_of("relu-mlp"), [batch(32, seed, 3 if seed % 2 else 10) for seed in range(6)]
+    knowledge = known(net, 6, public=DIGITS[1000:1300], batch=32)
+    found = shares(LearnedCounts(batches=300), knowledge, *[sent(net, one) for one in drawn])
+    assert np.mean([recall(f, one) for f, one in zip(found, drawn, strict=True)]) > 0.95
+
+
 def test_the_rule_is_chosen_by_the_model_and_what_is_held() -> None:
     blind, wise = net_of("relu-mlp"), net_of("relu-mlp", trained=200)
     records, public = batch(8, 1), DIGITS[1000:1100]
