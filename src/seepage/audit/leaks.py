@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from seepage.cases import gradient as gradient_case
+from seepage.cases import gradient_texts as gradient_texts_case
 from seepage.cases import inversion as inversion_case
 from seepage.cases import membership as membership_case
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
+from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
 from seepage.core.case import Case
 from seepage.core.knowledge import Knowledge
@@ -23,10 +25,11 @@ from seepage.scoring import membership as membership_score
 class Row:
     """One leak in one kind of scene: why it cannot be audited, what its adversary knows, its case, its scorer.
 
-    Knowledge and case are those of a form of the leak, as the attack names it (`Attack.form`).
+    Knowledge and case are those of a form of the leak, as the attack names it (`Attack.form`), one of `forms`.
     """
 
     scene: type[Scene]
+    forms: frozenset[str]
     obstacle: Callable[[Any], str | None]
     knowledge: Callable[[Any, str], Knowledge]
     build: Callable[[Any, str], Case]
@@ -35,13 +38,42 @@ class Row:
 
 LEAKS: dict[Leak, tuple[Row, ...]] = {
     Leak.INVERSION: (
-        Row(World, inversion_case.obstacle, inversion_case.knowledge, inversion_case.build, inversion_score.score),
+        Row(
+            World,
+            frozenset({"class", "record"}),
+            inversion_case.obstacle,
+            inversion_case.knowledge,
+            inversion_case.build,
+            inversion_score.score,
+        ),
     ),
     Leak.GRADIENT: (
-        Row(Federation, gradient_case.obstacle, gradient_case.knowledge, gradient_case.build, gradient_score.score),
+        Row(
+            Federation,
+            frozenset({"", "labels"}),
+            gradient_case.obstacle,
+            gradient_case.knowledge,
+            gradient_case.build,
+            gradient_score.score,
+        ),
+        Row(
+            TextFederation,
+            frozenset({"text"}),
+            gradient_texts_case.obstacle,
+            gradient_texts_case.knowledge,
+            gradient_texts_case.build,
+            gradient_score.score,
+        ),
     ),
     Leak.MEMBERSHIP: (
-        Row(World, membership_case.obstacle, membership_case.knowledge, membership_case.build, membership_score.score),
+        Row(
+            World,
+            frozenset({""}),
+            membership_case.obstacle,
+            membership_case.knowledge,
+            membership_case.build,
+            membership_score.score,
+        ),
     ),
 }
 
@@ -51,11 +83,12 @@ def row(leak: Leak, scene: Scene) -> Row | None:
     return next((found for found in LEAKS.get(leak, ()) if isinstance(scene, found.scene)), None)
 
 
-def obstacle(leak: Leak, scene: Scene) -> str | None:
-    """Why a leak cannot be audited in this scene, or None when it can."""
+def obstacle(leak: Leak, scene: Scene, form: str | None = None) -> str | None:
+    """Why a leak, or one form of it, cannot be audited in this scene, or None when it can."""
     found = row(leak, scene)
-    if found is None:
-        return f"the leak '{leak}' is not audited on such a victim"
+    if found is None or (form is not None and form not in found.forms):
+        what = f"the leak '{leak}'" + (f" in the form '{form}'" if found is not None else "")
+        return f"{what} is not audited on {scene.of}"
     return found.obstacle(scene)
 
 

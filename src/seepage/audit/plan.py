@@ -79,6 +79,8 @@ class Plan:
     left_out: tuple[LeftOut, ...]
 
 
+# Forms whose control is the same attack given other records' answers: it needs no twin.
+_BY_ANSWERS = ("record", "text")
 _MINUTES = "it takes minutes, for it trains a generator or agents first: ask for '{}' by name, or for all attacks"
 
 
@@ -191,7 +193,7 @@ def make_plan(
                     title=describe(attack, want.label),
                     arm=arm,
                     budget=limit,
-                    cost=asked * (1 if scene.twin_missing is not None and attack.form != "record" else 2),
+                    cost=asked * (1 if scene.twin_missing is not None and attack.form not in _BY_ANSWERS else 2),
                     opens=attack.opens(granted),
                 )
             )
@@ -210,11 +212,13 @@ def _obstacle(
 ) -> str | None:
     if attack.leak not in obstacles:
         return f"the leak '{attack.leak}' cannot be audited yet"
+    if scene.modality not in attack.modalities:
+        return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
+    if (reason := obstacle(attack.leak, scene, attack.form)) is not None and obstacles[attack.leak] is None:
+        return reason
     if not allows(granted, attack.opens(granted)):
         needs, has = ", ".join(sorted(attack.needs)), ", ".join(sorted(granted)) or "nothing"
         return f"it needs {needs}; the adversary has {has}"
-    if scene.modality not in attack.modalities:
-        return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
     if obstacles[attack.leak] is not None:
         return obstacles[attack.leak]
     return attack.obstacle(knowledge(attack.leak, scene, attack.form), budget)

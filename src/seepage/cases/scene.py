@@ -5,6 +5,7 @@ The audit plans and plays on scenes; only a case knows which kind of scene it is
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from seepage.core.records import Records
 from seepage.core.spec import InputSpec
@@ -22,6 +23,9 @@ class Scene(ABC):
         spec: what one input looks like, or None where an input is no array (texts).
         seed: of the audit.
     """
+
+    # What such a victim is called in messages.
+    of: ClassVar[str] = "such a victim"
 
     members: Records
     nonmembers: Records | None = None

@@ -65,7 +65,7 @@ class Reconstruction(Guess):
 
 @dataclass(frozen=True)
 class Texts(Guess):
-    """For each prompt, the texts guessed, likeliest first."""
+    """For each prompt (or client), the texts guessed, likeliest first; none where there is no guess."""
 
     values: tuple[tuple[str, ...], ...]
 

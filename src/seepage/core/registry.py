@@ -91,6 +91,8 @@ ATTACKS = Catalogue(
         "inverse-surrogate": "seepage.attacks.inversion.yang2019:InverseSurrogate",
         "embedding-inversion": "seepage.attacks.inversion.embeddings:EmbeddingInversion",
         "embedding-search": "seepage.attacks.inversion.embeddings:EmbeddingSearch",
+        "dager": "seepage.attacks.gradient.petrov2024:Dager",
+        "embedding-rows": "seepage.attacks.gradient.embedding_rows:EmbeddingRows",
         "linear-layer": "seepage.attacks.gradient.phong2017:LinearLayer",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
     },
