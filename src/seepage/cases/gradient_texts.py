@@ -15,8 +15,8 @@ from seepage.core.knowledge import TextGradientKnowledge
 from seepage.core.records import Records
 from seepage.core.secrets import GradientSecret
 from seepage.core.seeds import stream
-from seepage.core.vocabulary import Leak, Modality
 from seepage.core.tokens import tokens
+from seepage.core.vocabulary import Leak, Modality
 
 Array = np.ndarray
 # As many of the most frequent public words as a text is read of, at the most.

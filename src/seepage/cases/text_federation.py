@@ -63,8 +63,10 @@ class TextFederation(Scene):
         """
         net = self.open_net()
         if net.task == "classification" and self.members.y is None:
-            raise ConfigError("the model classifies texts, and the members have no classes: give them, or train a "
-                              "model of the next token")
+            raise ConfigError(
+                "the model classifies texts, and the members have no classes: give them, or train a "
+                "model of the next token"
+            )
         return net
 
     @property

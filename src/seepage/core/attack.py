@@ -39,8 +39,8 @@ class Attack(BaseModel, ABC):
         modalities: the kinds of record it works on.
         needs_public: whether it needs public records (for a prior).
         form: which form of its leak's case it plays, where there are several: "class" (what does a class look
-            like?) or "record" (which record was this captured answer given to?) for inversion; records (""), "labels" or
-            "text" for gradient inversion.
+            like?) or "record" (which record was this captured answer given to?) for inversion; "" (records), "labels"
+            or "text" for gradient inversion.
         thorough: whether it takes minutes (it trains a generator, say): left out of "auto", part of "all".
         version: raised when the same parameters give another result, so that caches notice.
     """

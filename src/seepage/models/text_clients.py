@@ -74,9 +74,13 @@ class TextNet:
         if config is None or not hasattr(own, "get_input_embeddings"):
             raise ModelError(f"a model of the transformers library was wanted, got a {type(module).__name__}")
         if getattr(config, "is_encoder_decoder", False):
-            raise ModelError("an encoder or a decoder was wanted; this model is both, and its clients are not simulated")
+            raise ModelError(
+                "an encoder or a decoder was wanted; this model is both, and its clients are not simulated"
+            )
         if not any(weight.requires_grad for weight in own.parameters()):
-            raise ModelError("every weight of the client's model is frozen: there is nothing that an update could be of")
+            raise ModelError(
+                "every weight of the client's model is frozen: there is nothing that an update could be of"
+            )
         self.task: Task = task
         self.tokenizer = tokenizer
         self.family: str = str(getattr(config, "model_type", "unknown"))

@@ -127,11 +127,11 @@ def _gpt(vocabulary: int, classes: int, task: Task, sizes: Sizes) -> nn.Module:
         resid_pdrop=sizes.dropout,
         embd_pdrop=sizes.dropout,
         attn_pdrop=sizes.dropout,
-        num_labels=max(classes, 1),
         pad_token_id=0,
         bos_token_id=None,
         eos_token_id=None,
     )
+    config.num_labels = max(classes, 1)
     config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
     return GPT2ForSequenceClassification(config) if task == "classification" else GPT2LMHeadModel(config)
 
@@ -152,9 +152,9 @@ def _bert(vocabulary: int, classes: int, task: Task, sizes: Sizes) -> nn.Module:
         intermediate_size=4 * sizes.width,
         hidden_dropout_prob=sizes.dropout,
         attention_probs_dropout_prob=sizes.dropout,
-        num_labels=max(classes, 1),
         pad_token_id=0,
     )
+    config.num_labels = max(classes, 1)
     config._attn_implementation = "eager"  # pyright: ignore[reportPrivateUsage]
     return BertForSequenceClassification(config)
 

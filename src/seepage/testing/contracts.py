@@ -26,6 +26,7 @@ from seepage.core.knowledge import (
     GradientKnowledge,
     InversionKnowledge,
     MembershipKnowledge,
+    TextGradientKnowledge,
 )
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
@@ -43,6 +44,11 @@ from seepage.testing.scorer_contracts import check_scorer as check_scorer
 
 Array = np.ndarray
 
+# What a guess is, by leak; of a form of a leak that guesses something else, by both.
+GUESS_OF_FORM: Mapping[tuple[Leak, str], type[Guess]] = {
+    (Leak.GRADIENT, "labels"): Posterior,
+    (Leak.GRADIENT, "text"): Texts,
+}
 GUESS_OF: Mapping[Leak, type[Guess]] = {
     Leak.INVERSION: Reconstruction,
     Leak.GRADIENT: Reconstruction,
@@ -216,7 +222,7 @@ def guess(bench: AttackBench) -> None:
     """The guess has the type, the shape and the range of its leak, and covers what was asked."""
     played = bench.first
     made, knowledge = played.guess, played.case.knowledge
-    wanted = Posterior if bench.cls.form == "labels" else GUESS_OF[bench.cls.leak]
+    wanted = GUESS_OF_FORM.get((bench.cls.leak, bench.cls.form), GUESS_OF[bench.cls.leak])
     demand(isinstance(made, wanted), f"{bench.who}: a {wanted.__name__} was wanted, got a {type(made).__name__}")
     demand(finite(made), f"{bench.who}: the guess holds NaN or infinite values")
     if isinstance(made, Scores) and isinstance(knowledge, MembershipKnowledge):
@@ -241,6 +247,9 @@ def guess(bench: AttackBench) -> None:
             len(made.values) == n and all(made.values),
             f"{bench.who}: a text or more for each of {n} prompts was wanted",
         )
+    if isinstance(made, Texts) and isinstance(knowledge, TextGradientKnowledge):
+        n, got = knowledge.clients, len(made.values)
+        demand(got == n, f"{bench.who}: texts for each of {n} clients were wanted, got {got}")
     if isinstance(made, Surrogate):
         spec, classes = played.target.spec, played.target.classes
         demand(

@@ -5,6 +5,7 @@ projections have names in common use.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ PROJECTIONS = frozenset(
 )
 
 
-class _Seen(Exception):  # noqa: N818 - no error: it ends a forward pass that has shown what was asked
+class _Seen(Exception):
     """The input of the layer that was asked for."""
 
     def __init__(self, tensor: Tensor):
@@ -111,6 +112,16 @@ class Reader:
         self.positioned = not torch.allclose(first[0, 0], first[0, 1], atol=1e-6)
         self.apart = bool(torch.allclose(first[0, :2], first[1, :2], atol=1e-6))
         self.causal = bool(torch.allclose(second[0, :2], second[1, :2], atol=1e-6))
+
+    @cached_property
+    def capacity(self) -> int:
+        """How many directions the first layer's inputs can have at all: normalisation often leaves one out."""
+        width = int(self.inputs(0, torch.tensor([[1]])).shape[-1])
+        places = min(8, self.length)
+        ids = torch.arange(1, self.vocabulary)[: -(-2 * width // places)]
+        seen = self.tokens(ids, 0, places).reshape(-1, width)[: 4 * width].double()
+        values = torch.linalg.svdvals(seen)
+        return int((values > 1e-5 * values[0]).sum())
 
     def inputs(self, layer: int, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(n, t, d) what an attention layer sees of token sequences (n, t), which are not padded unless `mask` says."""

@@ -17,7 +17,7 @@ _TOKENS = 8192
 # Rounds in which every place is given its best token; two or three do, where there is an answer.
 _SWEEPS = 12
 # Times that a few places of a settled sequence are drawn anew, to leave it for a better one.
-_KICKS = 6
+_KICKS = 8
 # Sequences of chance tokens that noise is judged by.
 _CHANCE = 200
 Sequence_ = tuple[int, ...]
@@ -65,7 +65,8 @@ class Orders:
 def read_forward(reader: Reader, orders: Orders, places: Places) -> list[Sequence_]:
     """Sequences of a decoder, surest first: prefixes grow while their last token fits what the second layer saw.
 
-    A text that is the beginning of another one in the batch is not told from it.
+    A text that is the beginning of another one in the batch is not told from it, nor, by a model without positions,
+    one that begins with the same token twice.
     """
     if orders.space.noisy:
         return _read_through_noise(reader, orders, places)
@@ -89,6 +90,9 @@ def read_forward(reader: Reader, orders: Orders, places: Places) -> list[Sequenc
             grown.extend((sum_ + log(max(float(apart[row, k]), 1e-9)), (*prefix, tokens[k])) for k in kept)
         ended.extend(one for one in grown if one[1][-1] in orders.ends)
         grown = [one for one in grown if one[1][-1] not in orders.ends]
+        if not reader.positioned:
+            # What is attended to is the same token throughout: of any number of it, the second layer sees one.
+            grown = [one for one in grown if len(one[1]) == 1 or len(set(one[1])) > 1]
         alive = sorted(grown)[: orders.beam]
     ended.extend(one for one in alive if one[1])
     return _surest(ended, places, orders.batch)
@@ -127,7 +131,7 @@ def _apart_by(found: list[Sequence_], test: Callable[[Sequence_], bool]) -> tupl
 
 
 def _surest(found: list[tuple[float, Sequence_]], places: Places, batch: int | None) -> list[Sequence_]:
-    """As many sequences as the batch has, each the one that explains most tokens not yet explained, then the nearest."""
+    """As many sequences as the batch has: each explains most tokens not yet explained, of equal ones the nearest."""
     left = sorted({ids: cost / len(ids) for cost, ids in found}.items(), key=lambda one: (-len(one[0]), one[1], one[0]))
     wanted = {(place, token) for place, tokens in enumerate(places) for token in tokens}
     chosen: list[Sequence_] = []
@@ -157,7 +161,7 @@ def read_both_ways(reader: Reader, orders: Orders, places: Places, restarts: int
     for length in _lengths(places, orders.ends):
         limit, failed = orders.limit(reader, length), 0
         while failed < restarts and len(found) < most and any(place < length for place, _ in wanted):
-            cost, worst, ids = _descend(reader, orders, places[:length], wanted)
+            cost, worst, ids = _descend(reader, orders, places[:length], wanted, limit)
             if worst < limit and all(ids != other for _, other in found):
                 found.append((cost, ids))
                 wanted -= set(enumerate(ids))
@@ -175,22 +179,28 @@ def _lengths(places: Places, ends: frozenset[int]) -> list[int]:
 
 
 def _descend(
-    reader: Reader, orders: Orders, places: Places, wanted: set[tuple[int, int]]
+    reader: Reader, orders: Orders, places: Places, wanted: set[tuple[int, int]], limit: float
 ) -> tuple[float, float, Sequence_]:
     """One search: the mean and the worst distance of the sequence it ends with, and the sequence.
 
+    It ends when the mean is below a third of `limit` (under noise a limit says little), or after a few tries to leave
+    what it has settled on.
+
     The last token is one that ends a text, where such are known.
     """
+    last = len(places) - 1
     choices = [
-        tuple(t for t in tokens if (t in orders.ends) == (place == len(places) - 1)) or tokens if orders.ends else tokens
+        tuple(t for t in tokens if not orders.ends or (t in orders.ends) == (place == last)) or tokens
         for place, tokens in enumerate(places)
     ]
     free = [place for place, tokens in enumerate(choices) if len(tokens) > 1]
     start = [_drawn(tokens, {t for p, t in wanted if p == place}, orders.rng) for place, tokens in enumerate(choices)]
     best, ids = _settled(reader, orders, choices, free, start)
     for _ in range(_KICKS if free else 0):
+        if not orders.space.noisy and best < limit / 3:
+            break
         moved = list(ids)
-        for place in orders.rng.permutation(free)[: max(2, len(free) // 5)].tolist():
+        for place in orders.rng.permutation(free)[: max(2, len(free) // 12)].tolist():
             moved[place] = _drawn(choices[place], set(), orders.rng)
         value, settled = _settled(reader, orders, choices, free, moved)
         if value < best:
@@ -203,21 +213,16 @@ def _settled(
     reader: Reader, orders: Orders, choices: Sequence[Sequence_], free: list[int], start: list[int]
 ) -> tuple[float, list[int]]:
     """The sequence that a start comes to when place after place is given its best token, and its cost."""
-    ids, best = list(start), float(_logs(orders.cost(reader, torch.tensor([start]), last=False))[0])
+    ids, best = list(start), float(orders.cost(reader, torch.tensor([start]), last=False).mean())
     for _ in range(_SWEEPS):
         before = list(ids)
         for place in orders.rng.permutation(free).tolist():
             tried = torch.tensor([[*ids[:place], token, *ids[place + 1 :]] for token in choices[place]])
-            costs = _logs(orders.cost(reader, tried, last=False))
+            costs = orders.cost(reader, tried, last=False).mean(dim=1)
             best, ids[place] = float(costs.min()), choices[place][int(costs.argmin())]
         if ids == before:
             break
     return best, ids
-
-
-def _logs(apart: Tensor) -> Tensor:
-    """(n,) the mean logarithm of distances (n, t): what makes one place right counts as much as what worsens others."""
-    return apart.clamp_min(1e-9).log().mean(dim=1)
 
 
 def _drawn(tokens: Sequence_, fresh: set[int], rng: np.random.Generator) -> int:

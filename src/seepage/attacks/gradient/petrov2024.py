@@ -22,10 +22,6 @@ Array = np.ndarray
 _BLOCK = 16
 
 
-# Under noise, distances that grow by so much from one candidate to the next have left the true ones behind.
-LEAP = 0.08
-
-
 class Dager(TextGradientAttack):
     """Tries every token at every position against the span of the first attention layer's gradient.
 
@@ -54,7 +50,7 @@ class Dager(TextGradientAttack):
     sigmas: float = Field(default=4.0, gt=0, description="noise: deviations below the middle at which a token is taken")
     beam: int = Field(default=256, ge=1, description="prefixes or sequences followed at a time, at the most")
     restarts: int = Field(default=3, ge=1, description="encoders: searches without a find after which one ends")
-    chunk: int = Field(default=2**21, ge=1, description="values of layer inputs computed at a time, in units of `d`/64")
+    chunk: int = Field(default=2**27, ge=1, description="numbers of layer inputs held at a time: memory, not results")
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         if isinstance(knowledge, TextGradientKnowledge):
@@ -83,11 +79,11 @@ class Dager(TextGradientAttack):
         shown = f"the gradient of the first attention layer has rank {space.rank} of {space.size}"
         if space.rank == 0:
             return Outlook(prospect="impossible", why=f"{shown}: it is zero")
-        if space.full or (not space.noisy and space.rank > 0.98 * space.size):
+        if not space.noisy and space.rank >= Reader(knowledge.net).capacity:
             return Outlook(
                 prospect="impossible",
-                why=f"{shown}: the batch holds as many tokens as the model is wide (records x tokens >= {space.size}), "
-                "or more, and every token lies in the span",
+                why=f"{shown}, as many as any tokens have: the batch holds as many tokens as the model is wide, or "
+                f"more (records x tokens >= {space.size}), and every token lies in the span",
                 change="fewer or shorter records an update, or a wider model",
             )
         if space.noisy:
@@ -112,7 +108,7 @@ class Dager(TextGradientAttack):
         readers: dict[torch.dtype, Reader] = {}
         found: list[tuple[str, ...]] = []
         ranks: list[int] = []
-        tokens, noisy, size = 0, 0, 0
+        tokens, noisy, size, capacity = 0, 0, 0, 0
         for client in range(knowledge.clients):
             update = target.update(client)
             layers = attention_layers(knowledge.net.module) if not readers else next(iter(readers.values())).layers
@@ -123,8 +119,8 @@ class Dager(TextGradientAttack):
             reader = readers[dtype]
             batch = knowledge.assumptions.batch.value
             ranks.append(first.rank)
-            size, noisy = first.size, noisy + int(first.noisy)
-            if first.rank == 0 or first.full:
+            size, capacity, noisy = first.size, reader.capacity, noisy + int(first.noisy)
+            if first.rank == 0 or (not first.noisy and first.rank >= reader.capacity):
                 found.append(())
                 continue
             places = self._tokens(reader, first, knowledge.net.pad)
@@ -142,7 +138,7 @@ class Dager(TextGradientAttack):
             "tokens_in_span": float(tokens),
             "updates_taken_for_noisy": float(noisy),
         }
-        return Texts(tuple(found), facts=facts, notes=_notes(ranks, size, noisy))
+        return Texts(tuple(found), facts=facts, notes=_notes(ranks, capacity, noisy))
 
     def _tokens(self, reader: Reader, space: Span, pad: int) -> Places:
         """Tokens that the first layer can have seen, by position; of a model without positions, the same at all."""
@@ -163,7 +159,7 @@ class Dager(TextGradientAttack):
 
     def _apart(self, reader: Reader, space: Span, first: int, last: int, pad: int) -> torch.Tensor:
         """(vocabulary, places) how far each token at each place stands out of the span; the padding, entirely."""
-        rows = max(1, min(8192, self.chunk * 64 // (space.size * max(last, 1))))
+        rows = max(1, min(8192, self.chunk // (space.size * max(last, 1))))
         parts = [space.apart(reader.tokens(ids, first, last)) for ids in torch.arange(reader.vocabulary).split(rows)]
         apart = torch.cat(parts)
         apart[pad] = 1.0
@@ -173,9 +169,10 @@ class Dager(TextGradientAttack):
 def chosen(apart: torch.Tensor, space: Span, sigmas: float) -> Places:
     """The tokens taken for true at each place, nearest first, from their distances (vocabulary, places).
 
-    Within the tolerance, where there is one; then up to the first place without any. Under noise, those that stand
-    out of the others of their place by `sigmas`: of them the nearest, up to where the distances leap, or as many
-    as the span has directions, and one in four more.
+    Within the tolerance, where there is one, up to the first place without any. Under noise, those that stand out
+    of the others of their place by `sigmas`: of them the nearest, as many as the span has directions, and one in
+    four more. Where the span has most directions there are, which is what rounding makes of it (its error is of no
+    one variance), the nearest up to where the distances leap the farthest.
     """
     if not space.noisy:
         taken = apart < space.tolerance
@@ -184,9 +181,8 @@ def chosen(apart: torch.Tensor, space: Span, sigmas: float) -> Places:
         nearest = likely[likely.isfinite()].sort().values[: 2 * space.size].double()
         if not len(nearest):
             return ()
-        leaps = nearest[1:] - nearest[:-1]
-        if len(leaps) and float(leaps.max()) > LEAP:
-            most = int(leaps.argmax()) + 1
+        if space.rank > space.size // 2 and len(nearest) > 1:
+            most = int((nearest[1:] - nearest[:-1]).argmax()) + 1
         else:
             most = min(len(nearest), -(-5 * space.rank // 4))
         taken = (likely <= nearest[max(most, 1) - 1]).reshape(apart.shape)
@@ -202,17 +198,17 @@ def chosen(apart: torch.Tensor, space: Span, sigmas: float) -> Places:
     return tuple(places)
 
 
-def _notes(ranks: Sequence[int], size: int, noisy: int) -> tuple[str, ...]:
+def _notes(ranks: Sequence[int], capacity: int, noisy: int) -> tuple[str, ...]:
     notes: list[str] = []
-    full = sum(rank >= size for rank in ranks) if size else 0
+    full = sum(rank >= capacity for rank in ranks) if ranks else 0
     zero = sum(rank == 0 for rank in ranks)
     if full:
         notes.append(
-            f"{full} of {len(ranks)} updates span all {size} directions: they were made of as many tokens as the "
-            "model is wide, or more, and nothing can be told from them in this way."
+            f"{full} of {len(ranks)} updates span all {capacity} directions that tokens have: they were made of as "
+            "many tokens as the model is wide, or more, and nothing can be told from them in this way."
         )
     if zero:
         notes.append(f"{zero} of {len(ranks)} updates show no direction in the first attention layer.")
     if noisy:
-        notes.append(f"{noisy} of {len(ranks)} updates are noisy: tokens were taken where they stand out of all others.")
+        notes.append(f"{noisy} of {len(ranks)} updates are noisy: tokens were taken that stand out of all others.")
     return tuple(notes)

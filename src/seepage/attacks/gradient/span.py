@@ -15,6 +15,8 @@ Array = np.ndarray
 
 # A spectrum that falls by this factor from one value to the next ends there: what follows is rounding.
 CLEAN = 50.0
+# Of eight directions so many may be taken for the inputs' where the error is no plain noise: some must be left.
+LEFT = 7
 # No input is asked to lie nearer than this; a bound beyond the other one tells nothing (shares of its length).
 NEAREST, FARTHEST = {torch.float32: 1e-4, torch.float64: 1e-7}, 0.2
 
@@ -39,20 +41,15 @@ class Span:
     def rank(self) -> int:
         return int(self.basis.shape[1])
 
-    @property
-    def full(self) -> bool:
-        """Whether every vector lies in it: nothing can be told."""
-        return self.rank >= self.size
-
     @classmethod
     def of(cls, gradient: Float[Array, " k d"]) -> "Span":
         """The span of the rows of a gradient, in its own precision.
 
         With s the singular values, r their number above the error and e the largest one of the error, an input
         x = G^T a of the true gradient G stands out by |E a| <= e |a| <= e |x| / s_r; a fifth of that bound, which
-        needs every error to conspire, is the tolerance. A spectrum that falls by `CLEAN` somewhere ends there. Otherwise the
-        error is taken for noise of one variance, and r counts the values above the edge of its spectrum (Marchenko
-        and Pastur 1967).
+        needs every error to conspire, is the tolerance. A spectrum that falls by `CLEAN` somewhere ends there.
+        Otherwise the error is taken for noise of one variance, and r counts the values above the edge of its
+        spectrum (Marchenko and Pastur 1967).
         """
         rows = torch.from_numpy(np.ascontiguousarray(gradient))
         dtype = torch.float64 if rows.dtype is torch.float64 else torch.float32
@@ -67,7 +64,7 @@ class Span:
         falls = spectrum[:-1] / spectrum[1:]
         r = int(falls.argmax()) + 1
         if falls[r - 1] < CLEAN:
-            r = above_noise(spectrum, k, d)
+            r = min(above_noise(spectrum, k, d), LEFT * d // 8)
         bound = float(spectrum[r] / spectrum[r - 1]) if 0 < r < len(spectrum) else 1.0
         return cls(basis[:, :r].contiguous(), max(0.2 * bound, NEAREST[dtype]), bound > FARTHEST, d)
 
@@ -125,7 +122,7 @@ def _edge_by_median(k: int, d: int) -> float:
 
 
 def outlying(apart: Tensor) -> Tensor:
-    """(v, ...) how many standard deviations each candidate's log-odds lie below the middle of all, along the first axis.
+    """(v, ...) how many standard deviations each candidate's log-odds lie below the middle, along the first axis.
 
     Middle and spread are median and median absolute deviation, on which a few true inputs have no hold.
     """
