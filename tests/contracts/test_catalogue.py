@@ -21,6 +21,7 @@ from seepage.core.victim import Model, TextEncoder, Updates, Victim
 from seepage.core.vocabulary import Leak, closure
 from seepage.testing.cases import case_for, gradient_case, inversion_case, membership_case
 from seepage.testing.contracts import ATTACK_CONTRACTS, DEFENSE_CONTRACTS, check_attack, check_defense, check_scorer
+from seepage.testing.text_clients import text_gradient_case
 from seepage.testing.texts import DeafEncoder, text_inversion_case
 from seepage.testing.victims import ConstantVictim, TemplateVictim
 
@@ -197,7 +198,7 @@ def _membership() -> tuple[Case, Guess, Guess]:
 
 
 def _gradient(form: str) -> tuple[Case, Guess, Guess]:
-    case = gradient_case(3, form)
+    case = text_gradient_case(3) if form == "text" else gradient_case(3, form)
     secret = case.secret
     assert isinstance(secret, GradientSecret)
     assert secret.client is not None
@@ -205,6 +206,10 @@ def _gradient(form: str) -> tuple[Case, Guess, Guess]:
         y = secret.batch.labels().reshape(3, -1)
         counts = np.stack([np.bincount(mine, minlength=4) for mine in y]).astype(float)
         return case, Posterior(counts), Posterior(np.full((3, 4), 0.25))
+    if form == "text":
+        texts = secret.batch.texts
+        held = tuple(tuple(texts[i] for i in np.nonzero(secret.client == c)[0]) for c in np.unique(secret.client))
+        return case, Texts(held), Texts(((),) * len(held))
     middle = np.full_like(secret.batch.x, 0.5)
     return case, Reconstruction(secret.batch.x, client=secret.client), Reconstruction(middle, client=secret.client)
 

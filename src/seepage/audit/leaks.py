@@ -6,6 +6,7 @@ from typing import Any
 
 from seepage.cases import capture
 from seepage.cases import gradient as gradient_case
+from seepage.cases import gradient_texts as gradient_texts_case
 from seepage.cases import inversion as inversion_case
 from seepage.cases import inversion_texts as inversion_texts_case
 from seepage.cases import membership as membership_case
@@ -13,6 +14,7 @@ from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.sentences import Sentences
+from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
 from seepage.core.case import Case
 from seepage.core.knowledge import Knowledge
@@ -72,6 +74,14 @@ LEAKS: dict[Leak, tuple[Row, ...]] = {
             capture.obstacle,
             capture.knowledge,
             capture.build,
+            gradient_score.score,
+        ),
+        Row(
+            TextFederation,
+            frozenset({"text"}),
+            gradient_texts_case.obstacle,
+            gradient_texts_case.knowledge,
+            gradient_texts_case.build,
             gradient_score.score,
         ),
     ),

@@ -19,7 +19,9 @@ from seepage.core.knowledge import (
     Knowledge,
     MembershipKnowledge,
     StealingKnowledge,
+    TextGradientKnowledge,
     TextInversionKnowledge,
+    UpdateKnowledge,
 )
 from seepage.core.outlook import Outlook
 from seepage.core.target import Target
@@ -39,7 +41,8 @@ class Attack(BaseModel, ABC):
         modalities: the kinds of record it works on.
         needs_public: whether it needs public records (for a prior).
         form: which form of its leak's case it plays, where there are several: "class" (what does a class look
-            like?), "record" (which record was this captured answer given to?) or "text" (which text?) for inversion.
+            like?), "record" (which record was this captured answer given to?) or "text" (which text?) for inversion;
+            "" (records), "labels" or "text" for gradient inversion.
         thorough: whether it takes minutes (it trains a generator, say): left out of "auto", part of "all".
         version: raised when the same parameters give another result, so that caches notice.
     """
@@ -161,18 +164,18 @@ class UpdateAttack(Attack):
     needs: ClassVar[frozenset[Access]] = frozenset({Access.UPDATES})
     uses: ClassVar[frozenset[str]] = frozenset()
 
-    def cost(self, knowledge: GradientKnowledge, budget: int | None) -> int:
+    def cost(self, knowledge: UpdateKnowledge, budget: int | None) -> int:
         """Every update is read once."""
         return knowledge.clients
 
-    def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
+    def outlook(self, knowledge: Any, update: Update) -> Outlook | None:
         """What can be expected of this attack on such an update; None where nothing can be said beforehand.
 
         Fast (a second at the most): it looks at shapes, ranks and the ladder.
         """
         return None
 
-    def assumed(self, knowledge: GradientKnowledge, **guessed: Any) -> dict[str, float | str | None]:
+    def assumed(self, knowledge: UpdateKnowledge, **guessed: Any) -> dict[str, float | str | None]:
         """What a result rests on, in words, for `Guess.facts`: the rungs used, and those guessed on the way."""
         ladder = replace(knowledge.assumptions, active=Access.ROUNDS in self.needs)
         return ladder.only(self.uses | set(guessed)).guess(**guessed).facts()
@@ -195,6 +198,19 @@ class LabelAttack(UpdateAttack):
 
     @abstractmethod
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Posterior: ...
+
+
+class TextGradientAttack(UpdateAttack):
+    """Recover the texts that clients trained on: for each client the texts guessed, surest first, or none.
+
+    A text is written as the model's tokenizer writes it (`TextNet.write`); of a model without one, its token numbers.
+    """
+
+    form: ClassVar[str] = "text"
+    modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.TEXT})
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: TextGradientKnowledge, rng: np.random.Generator) -> Texts: ...
 
 
 class ExtractionAttack(Attack):

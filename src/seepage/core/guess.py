@@ -65,7 +65,7 @@ class Reconstruction(Guess):
 
 @dataclass(frozen=True)
 class Texts(Guess):
-    """For each prompt (or captured vector), the texts guessed, likeliest first; none where there is no guess."""
+    """For each prompt (captured vector, client), the texts guessed, likeliest first; none where there is no guess."""
 
     values: tuple[tuple[str, ...], ...]
 

@@ -90,25 +90,39 @@ class AttributeKnowledge(Knowledge):
 
 
 @dataclass(frozen=True)
-class GradientKnowledge(Knowledge):
-    """Gradient inversion: the model before the round, the form of one input, how many clients' updates.
+class UpdateKnowledge(Knowledge):
+    """Gradient inversion, of whatever records: the model before the round, and how many clients' updates.
 
     Attributes:
-        spec: one input, as the adversary knows it.
-        net: the model as the server sent it (`seepage.models.federated.ClientNet`); None where an attack
-            reads the tensors alone.
+        net: the model as the server sent it (`seepage.models.federated.ClientNet`, or `TextNet` for texts); None
+            where an attack reads the tensors alone.
         classes: how many classes it tells apart.
         clients: how many updates there are.
         assumptions: the ladder: what else is known of the making of the updates.
-        priors: where priors come from; None trains them anew from `public`.
     """
 
-    spec: InputSpec = field(kw_only=True)
     net: Any = field(default=None, kw_only=True)
     classes: int = field(default=0, kw_only=True)
     clients: int = field(default=1, kw_only=True)
     assumptions: Assumptions = field(default_factory=Assumptions, kw_only=True)
+
+
+@dataclass(frozen=True)
+class GradientKnowledge(UpdateKnowledge):
+    """Gradient inversion of arrays: besides, the form of one input.
+
+    Attributes:
+        spec: one input, as the adversary knows it.
+        priors: where priors come from; None trains them anew from `public`.
+    """
+
+    spec: InputSpec = field(kw_only=True)
     priors: PriorSource | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class TextGradientKnowledge(UpdateKnowledge):
+    """Gradient inversion of texts: the model comes with its tokenizer, and no more is to be known of an input."""
 
 
 @dataclass(frozen=True)

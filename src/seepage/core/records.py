@@ -38,10 +38,17 @@ class Records:
     texts: tuple[str, ...] = ()
 
     @classmethod
-    def of_texts(cls, texts: Sequence[str], ids: Sequence[str] = (), source: str = "") -> "Records":
-        """Documents as records: what a language model is trained on."""
+    def of_texts(
+        cls,
+        texts: Sequence[str],
+        ids: Sequence[str] = (),
+        source: str = "",
+        y: Int[Array, " n"] | None = None,
+        class_names: tuple[str, ...] = (),
+    ) -> "Records":
+        """Documents as records: what a language model is trained on, with classes where it tells them apart."""
         empty = np.zeros((len(texts), 0), dtype=np.float32)
-        return cls(empty, ids=tuple(ids), modality=Modality.TEXT, source=source, texts=tuple(texts))
+        return cls(empty, y, class_names, tuple(ids), Modality.TEXT, source=source, texts=tuple(texts))
 
     def __post_init__(self) -> None:
         if self.y is not None and len(self.y) != len(self.x):

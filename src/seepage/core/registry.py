@@ -94,6 +94,8 @@ ATTACKS = Catalogue(
         "sentence-nearest": "seepage.attacks.inversion.sentence_nearest:SentenceNearest",
         "sentence-words": "seepage.attacks.inversion.song2020:SentenceWords",
         "sentence-search": "seepage.attacks.inversion.sentence_search:SentenceSearch",
+        "dager": "seepage.attacks.gradient.petrov2024:Dager",
+        "embedding-rows": "seepage.attacks.gradient.embedding_rows:EmbeddingRows",
         "linear-layer": "seepage.attacks.gradient.phong2017:LinearLayer",
         "imprint": "seepage.attacks.gradient.fowl2022:RobbingTheFed",
         "trap-weights": "seepage.attacks.gradient.boenisch2023:TrapWeights",

@@ -11,14 +11,14 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from seepage.core.errors import DataError
-from seepage.core.guess import Guess, Posterior, Reconstruction
+from seepage.core.guess import Guess, Posterior, Reconstruction, Texts
 from seepage.core.record import Exposure, Score
 from seepage.core.records import Records
 from seepage.core.scorer import Controls, Scored
 from seepage.core.secrets import CapturedSecret, GradientSecret, Secret
 from seepage.core.vocabulary import Modality
 from seepage.scoring import controls as against
-from seepage.scoring import gradient_consistency, gradient_labels
+from seepage.scoring import gradient_consistency, gradient_labels, gradient_texts
 from seepage.scoring.inversion_records import RecordMean, ssim
 
 Array = np.ndarray
@@ -59,7 +59,7 @@ class Recovered:
 
 
 def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
-    """Scores of one guess against the batches of the clients.
+    """Scores of one guess against the batches of the clients; of texts, those of `gradient_texts`.
 
     - `record_identified` (headline): share of the records identified in a pool of their batch and `others`.
     - `exact`: share recovered to `EXACT_DB` or better; chance 0.
@@ -78,6 +78,8 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
         raise DataError(f"a GradientSecret was wanted, got a {type(secret).__name__}")
     if isinstance(guess, Posterior):
         return gradient_labels.score(guess, secret, controls)
+    if isinstance(guess, Texts):
+        return gradient_texts.score(guess, secret, controls)
     truth = _Truth(secret)
     value = truth.compare(guess, "the attack's guess")
     no_model = {name: truth.compare(other, f"the control '{name}'") for name, other in controls.no_model.items()}

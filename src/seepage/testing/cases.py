@@ -4,6 +4,7 @@ inversion_case      six private templates of 1x12x12, public pictures of ten oth
 record_inversion_case   the same, answers to single records captured
 text_inversion_case     sentences of a small language, captured through an encoder (`seepage.testing.texts`)
 gradient_case       three clients with two pictures of 1x8x8 each, who send gradients of a small ReLU network
+text_gradient_case  three clients with two texts each, who train a small decoder (`seepage.testing.text_clients`)
 membership_case     members and others told apart by a known shift, a twin without members, a recipe
 """
 
@@ -28,6 +29,7 @@ from seepage.core.vocabulary import Leak, Modality
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, round_recipe
 from seepage.testing.judges import TemplateJudge
+from seepage.testing.text_clients import text_gradient_case
 from seepage.testing.texts import text_inversion_case
 from seepage.testing.victims import GaussianMembershipVictim, TemplateVictim
 
@@ -215,6 +217,8 @@ def case_for(attack: type[Attack]) -> CaseFactory:
         return text_inversion_case
     if attack.leak is Leak.INVERSION:
         return record_inversion_case if attack.form == "record" else inversion_case
+    if attack.leak is Leak.GRADIENT and attack.form == "text":
+        return text_gradient_case
     if attack.leak is Leak.GRADIENT:
         return lambda seed: gradient_case(seed, attack.form)
     if attack.leak is Leak.MEMBERSHIP:

@@ -26,6 +26,7 @@ from seepage.core.knowledge import (
     GradientKnowledge,
     InversionKnowledge,
     MembershipKnowledge,
+    TextGradientKnowledge,
     TextInversionKnowledge,
 )
 from seepage.core.seeds import stream
@@ -48,6 +49,7 @@ Array = np.ndarray
 GUESS_OF_FORM: Mapping[tuple[Leak, str], type[Guess]] = {
     (Leak.INVERSION, "text"): Texts,
     (Leak.GRADIENT, "labels"): Posterior,
+    (Leak.GRADIENT, "text"): Texts,
 }
 GUESS_OF: Mapping[Leak, type[Guess]] = {
     Leak.INVERSION: Reconstruction,
@@ -250,6 +252,9 @@ def guess(bench: AttackBench) -> None:
     if isinstance(made, Texts) and isinstance(knowledge, TextInversionKnowledge):
         n, got = knowledge.captured, len(made.values)
         demand(got == n, f"{bench.who}: texts for each of {n} captured vectors were wanted, got {got}")
+    if isinstance(made, Texts) and isinstance(knowledge, TextGradientKnowledge):
+        n, got = knowledge.clients, len(made.values)
+        demand(got == n, f"{bench.who}: texts for each of {n} clients were wanted, got {got}")
     if isinstance(made, Surrogate):
         spec, classes = played.target.spec, played.target.classes
         demand(

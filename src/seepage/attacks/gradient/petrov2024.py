@@ -1,0 +1,214 @@
+"""Exact sequences of tokens from the gradients of two attention layers."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from seepage.attacks.gradient.attention import Reader, attention_layers
+from seepage.attacks.gradient.orders import Orders, Places, read_both_ways, read_forward
+from seepage.attacks.gradient.span import Span, outlying
+from seepage.core.attack import TextGradientAttack
+from seepage.core.guess import Texts
+from seepage.core.knowledge import Knowledge, TextGradientKnowledge
+from seepage.core.outlook import Outlook
+from seepage.core.target import Target
+from seepage.core.victim import Update
+
+Array = np.ndarray
+# Positions tried at a time: most texts end within the first of them.
+_BLOCK = 16
+
+
+class Dager(TextGradientAttack):
+    """Tries every token at every position against the span of the first attention layer's gradient.
+
+    The rows of the gradient of an attention layer's projections (query, key and value together: the query alone
+    does not see a first token) span the inputs of that layer, as long as a batch has fewer tokens than the model is
+    wide. The inputs of the first layer are known up to the token: LN(embedding + position), so that each token of
+    the vocabulary is tried at each position. Decoders: prefixes grow by one token at a time, and are kept where the
+    second layer's input at their end lies in the span of the second layer's gradient; a token sees only those
+    before it, so that each step is decided by itself. Encoders: whole sequences are changed one token at a time
+    until all their inputs to the second layer lie in that span (the paper tries all combinations; this finds
+    longer ones). Models without positions in the first layer (rotary ones) have one set of tokens for all places.
+
+    Tolerances follow from the spectrum of the update itself (`span.Span`). Where it has no end, because noise was
+    added to the update, candidates are those that stand out of all others by `sigmas` standard deviations: the
+    answer of an adversary who knows of the noise.
+    """
+
+    name: ClassVar[str] = "dager"
+    title: ClassVar[str] = "Tokens in the span of attention gradients"
+    cites: ClassVar[tuple[str, ...]] = (
+        "Petrov, Dimitrov, Baader, Mueller, Vechev 2024, DAGER: Exact Gradient Inversion for Large Language Models, "
+        "NeurIPS",
+    )
+    uses: ClassVar[frozenset[str]] = frozenset({"batch", "mode"})
+
+    sigmas: float = Field(default=4.0, gt=0, description="noise: deviations below the middle at which a token is taken")
+    beam: int = Field(default=256, ge=1, description="prefixes or sequences followed at a time, at the most")
+    restarts: int = Field(default=3, ge=1, description="encoders: searches without a find after which one ends")
+    chunk: int = Field(default=2**27, ge=1, description="numbers of layer inputs held at a time: memory, not results")
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        if isinstance(knowledge, TextGradientKnowledge):
+            layers = len(attention_layers(knowledge.net.module))
+            if layers < 2:
+                return (
+                    f"it reads two attention layers, and finds {layers} in this model by the names of their "
+                    "projections (c_attn, query, q_proj, ...)"
+                )
+            reader = Reader(knowledge.net)
+            if not reader.apart:
+                return "the first attention layer does not see each token by itself"
+        return super().obstacle(knowledge, budget)
+
+    def outlook(self, knowledge: TextGradientKnowledge, update: Update) -> Outlook | None:
+        layers = attention_layers(knowledge.net.module)
+        if len(layers) < 2:
+            return Outlook(prospect="impossible", why=f"the model has {len(layers)} attention layers, of two needed")
+        if knowledge.assumptions.mode.value == "train" and knowledge.net.drops:
+            return Outlook(
+                prospect="unlikely",
+                why="clients train with dropout: what the first layer saw of a token is no token's embedding",
+                change="a client who computes its gradient without dropout",
+            )
+        space = Span.of(layers[0].gradient(update))
+        shown = f"the gradient of the first attention layer has rank {space.rank} of {space.size}"
+        if space.rank == 0:
+            return Outlook(prospect="impossible", why=f"{shown}: it is zero")
+        if not space.noisy and space.rank >= Reader(knowledge.net).capacity:
+            return Outlook(
+                prospect="impossible",
+                why=f"{shown}, as many as any tokens have: the batch holds as many tokens as the model is wide, or "
+                f"more (records x tokens >= {space.size}), and every token lies in the span",
+                change="fewer or shorter records an update, or a wider model",
+            )
+        if space.noisy:
+            return Outlook(
+                prospect="possible" if space.rank else "unlikely",
+                why=f"{shown} above the noise of the update: tokens can be told only as far as they stand out of it",
+                change="less noise; or more of it, or an update over more tokens than the model is wide",
+            )
+        if update.kind == "delta" and (knowledge.assumptions.steps.value or 2) > 1:
+            return Outlook(
+                prospect="possible",
+                why=f"{shown}, summed over local steps, of which all but the first saw other weights",
+                change="a single local step, or a lower learning rate",
+            )
+        return Outlook(
+            prospect="expected",
+            why=f"{shown}: {space.rank} different tokens with their places, fewer than the model is wide",
+            change=f"an update over {space.size} tokens or more",
+        )
+
+    def run(self, target: Target, knowledge: TextGradientKnowledge, rng: np.random.Generator) -> Texts:
+        readers: dict[torch.dtype, Reader] = {}
+        found: list[tuple[str, ...]] = []
+        ranks: list[int] = []
+        tokens, noisy, size, capacity = 0, 0, 0, 0
+        for client in range(knowledge.clients):
+            update = target.update(client)
+            layers = attention_layers(knowledge.net.module) if not readers else next(iter(readers.values())).layers
+            first, second = (Span.of(layer.gradient(update)) for layer in layers[:2])
+            dtype = first.basis.dtype
+            if dtype not in readers:
+                readers[dtype] = Reader(knowledge.net, dtype)
+            reader = readers[dtype]
+            batch = knowledge.assumptions.batch.value
+            ranks.append(first.rank)
+            size, capacity, noisy = first.size, reader.capacity, noisy + int(first.noisy)
+            if first.rank == 0 or (not first.noisy and first.rank >= reader.capacity):
+                found.append(())
+                continue
+            places = self._tokens(reader, first, knowledge.net.pad)
+            tokens += sum(len(some) for some in places)
+            orders = Orders(second, batch, self.beam, rng, ends=knowledge.net.ends)
+            if reader.causal:
+                sequences = read_forward(reader, orders, places)
+            else:
+                sequences = read_both_ways(reader, orders, places, self.restarts)
+            found.append(tuple(knowledge.net.write(ids) for ids in sequences))
+        facts = self.assumed(knowledge) | {
+            "width": float(size),
+            "rank_least": float(min(ranks, default=0)),
+            "rank_most": float(max(ranks, default=0)),
+            "tokens_in_span": float(tokens),
+            "updates_taken_for_noisy": float(noisy),
+        }
+        return Texts(tuple(found), facts=facts, notes=_notes(ranks, capacity, noisy))
+
+    def _tokens(self, reader: Reader, space: Span, pad: int) -> Places:
+        """Tokens that the first layer can have seen, by position; of a model without positions, the same at all."""
+        if not reader.positioned:
+            one = chosen(self._apart(reader, space, 0, 1, pad), space, self.sigmas)
+            return (one[0] if one else (),) * min(reader.length, max(space.rank, 1))
+        parts: list[torch.Tensor] = []
+        first, width = 0, _BLOCK
+        while first < reader.length:
+            last = min(first + width, reader.length)
+            parts.append(self._apart(reader, space, first, last, pad))
+            here = chosen(parts[-1], space, self.sigmas)
+            # Texts have no gaps: a place at which nothing stands is behind them all.
+            if len(here) < last - first or not all(here):
+                break
+            first, width = last, 2 * width
+        return chosen(torch.cat(parts, dim=1), space, self.sigmas)
+
+    def _apart(self, reader: Reader, space: Span, first: int, last: int, pad: int) -> torch.Tensor:
+        """(vocabulary, places) how far each token at each place stands out of the span; the padding, entirely."""
+        rows = max(1, min(8192, self.chunk // (space.size * max(last, 1))))
+        parts = [space.apart(reader.tokens(ids, first, last)) for ids in torch.arange(reader.vocabulary).split(rows)]
+        apart = torch.cat(parts)
+        apart[pad] = 1.0
+        return apart
+
+
+def chosen(apart: torch.Tensor, space: Span, sigmas: float) -> Places:
+    """The tokens taken for true at each place, nearest first, from their distances (vocabulary, places).
+
+    Within the tolerance, where there is one, up to the first place without any. Under noise, those that stand out
+    of the others of their place by `sigmas`: of them the nearest, as many as the span has directions, and one in
+    four more. Where the span has most directions there are, which is what rounding makes of it (its error is of no
+    one variance), the nearest up to where the distances leap the farthest.
+    """
+    if not space.noisy:
+        taken = apart < space.tolerance
+    else:
+        likely = torch.where(outlying(apart) > sigmas, apart, torch.inf).flatten()
+        nearest = likely[likely.isfinite()].sort().values[: 2 * space.size].double()
+        if not len(nearest):
+            return ()
+        if space.rank > space.size // 2 and len(nearest) > 1:
+            most = int((nearest[1:] - nearest[:-1]).argmax()) + 1
+        else:
+            most = min(len(nearest), -(-5 * space.rank // 4))
+        taken = (likely <= nearest[max(most, 1) - 1]).reshape(apart.shape)
+    last = int(torch.nonzero(taken.any(dim=0)).max()) + 1 if bool(taken.any()) else 0
+    places: list[tuple[int, ...]] = []
+    for place in range(last):
+        found = torch.nonzero(taken[:, place])[:, 0]
+        if not len(found) and not space.noisy:
+            break
+        # Texts have no gaps: under noise, the nearest token stands for one that was lost.
+        order = found[torch.argsort(apart[found, place], stable=True)] if len(found) else apart[:, place].argmin()[None]
+        places.append(tuple(order.tolist()))
+    return tuple(places)
+
+
+def _notes(ranks: Sequence[int], capacity: int, noisy: int) -> tuple[str, ...]:
+    notes: list[str] = []
+    full = sum(rank >= capacity for rank in ranks) if ranks else 0
+    zero = sum(rank == 0 for rank in ranks)
+    if full:
+        notes.append(
+            f"{full} of {len(ranks)} updates span all {capacity} directions that tokens have: they were made of as "
+            "many tokens as the model is wide, or more, and nothing can be told from them in this way."
+        )
+    if zero:
+        notes.append(f"{zero} of {len(ranks)} updates show no direction in the first attention layer.")
+    if noisy:
+        notes.append(f"{noisy} of {len(ranks)} updates are noisy: tokens were taken that stand out of all others.")
+    return tuple(notes)

@@ -1,0 +1,133 @@
+"""The span test: which vectors can have been inputs of a layer whose gradient was seen.
+
+For y = W x the gradient of any loss is dW = sum_i (dL/dy_i) x_i^T: its rows are combinations of the inputs, and with
+fewer inputs than `d` numbers each, all other vectors stand out of the space that the rows span.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Array = np.ndarray
+
+# A spectrum that falls by this factor from one value to the next ends there: what follows is rounding.
+CLEAN = 50.0
+# Of eight directions so many may be taken for the inputs' where the error is no plain noise: some must be left.
+LEFT = 7
+# No input is asked to lie nearer than this; a bound beyond the other one tells nothing (shares of its length).
+NEAREST, FARTHEST = {torch.float32: 1e-4, torch.float64: 1e-7}, 0.2
+
+
+@dataclass(frozen=True)
+class Span:
+    """The space that a layer's inputs span, as its gradient shows it.
+
+    Attributes:
+        basis: (d, r) orthonormal.
+        tolerance: the share of its length by which an input may stand out of the space, by the bound below.
+        noisy: whether the spectrum has no clear end, so that `tolerance` says nothing.
+        size: d.
+    """
+
+    basis: Tensor
+    tolerance: float
+    noisy: bool
+    size: int
+
+    @property
+    def rank(self) -> int:
+        return int(self.basis.shape[1])
+
+    @classmethod
+    def of(cls, gradient: Float[Array, " k d"]) -> "Span":
+        """The span of the rows of a gradient, in its own precision.
+
+        With s the singular values, r their number above the error and e the largest one of the error, an input
+        x = G^T a of the true gradient G stands out by |E a| <= e |a| <= e |x| / s_r; a fifth of that bound, which
+        needs every error to conspire, is the tolerance. A spectrum that falls by `CLEAN` somewhere ends there.
+        Otherwise the error is taken for noise of one variance, and r counts the values above the edge of its
+        spectrum (Marchenko and Pastur 1967).
+        """
+        rows = torch.from_numpy(np.ascontiguousarray(gradient))
+        dtype = torch.float64 if rows.dtype is torch.float64 else torch.float32
+        rows = rows.to(dtype)
+        k, d = rows.shape
+        values, basis = _right(rows)
+        top = float(values[0]) if len(values) else 0.0
+        if top <= 0:
+            return cls(basis[:, :0], NEAREST[dtype], False, d)
+        least = 0.05 * float(torch.finfo(dtype).eps) * top
+        spectrum = np.maximum(values.double().numpy(), least)
+        falls = spectrum[:-1] / spectrum[1:]
+        r = int(falls.argmax()) + 1
+        if falls[r - 1] < CLEAN:
+            r = min(above_noise(spectrum, k, d), LEFT * d // 8)
+        bound = float(spectrum[r] / spectrum[r - 1]) if 0 < r < len(spectrum) else 1.0
+        return cls(basis[:, :r].contiguous(), max(0.2 * bound, NEAREST[dtype]), bound > FARTHEST, d)
+
+    def apart(self, vectors: Tensor) -> Tensor:
+        """How far vectors (..., d) stand out of the space, as a share of their length: 0 in it, 1 at right angles."""
+        flat = vectors.reshape(-1, self.size).to(self.basis.dtype)
+        length = flat.square().sum(dim=1).clamp_min(1e-30)
+        inside = (flat @ self.basis).square().sum(dim=1)
+        found = (1 - inside / length).clamp_min(0).sqrt()
+        # The difference of two near numbers loses digits: those that are near are computed again, as a vector.
+        near = torch.nonzero(found < 0.05)[:, 0]
+        if len(near):
+            close = flat[near]
+            rest = close - (close @ self.basis) @ self.basis.T
+            found[near] = rest.norm(dim=1) / length[near].sqrt()
+        return found.reshape(vectors.shape[:-1])
+
+
+def _right(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values, falling, and the right singular vectors (d, min(k, d))."""
+    if rows.shape[0] > rows.shape[1]:
+        # The triangle has the same right vectors and is smaller.
+        rows = torch.linalg.qr(rows, mode="r").R
+    _, values, right = torch.linalg.svd(rows, full_matrices=False)
+    return values, right.T
+
+
+def above_noise(spectrum: Float[Array, " d"], k: int, d: int) -> int:
+    """How many singular values of a k x d matrix stand above those of noise of one variance.
+
+    The edge of the noise's spectrum is sigma (sqrt(k) + sqrt(d)); sigma is taken from the median of the values
+    below it, in turns until nothing changes. The median of the Marchenko-Pastur law is drawn, not looked up.
+    """
+    r = 0
+    for _ in range(20):
+        rest = spectrum[r:]
+        if len(rest) < 4:
+            return len(spectrum)
+        edge = float(np.median(rest)) * _edge_by_median(k - r, d - r) * 1.02
+        found = int((spectrum > edge).sum())
+        if found <= r:
+            return r
+        r = found
+    return r
+
+
+def _edge_by_median(k: int, d: int) -> float:
+    """The edge of the Marchenko-Pastur spectrum over its median, for a k x d matrix of noise."""
+    k, d = max(k, d), min(k, d)
+    ratio = d / k
+    low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
+    x = np.linspace(low, high, 2002)[1:-1]
+    mass = np.cumsum(np.sqrt((high - x) * (x - low)) / x)
+    return float(np.sqrt(high / x[np.searchsorted(mass, mass[-1] / 2)]))
+
+
+def outlying(apart: Tensor) -> Tensor:
+    """(v, ...) how many standard deviations each candidate's log-odds lie below the middle, along the first axis.
+
+    Middle and spread are median and median absolute deviation, on which a few true inputs have no hold.
+    """
+    squared = apart.double().square().clamp(1e-12, 1 - 1e-12)
+    odds = squared.log() - (1 - squared).log()
+    middle = odds.median(dim=0).values
+    spread = (odds - middle).abs().median(dim=0).values / 0.6745
+    return (middle - odds) / spread.clamp_min(1e-9)

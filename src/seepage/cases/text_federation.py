@@ -1,0 +1,132 @@
+"""The scene of federated learning on texts: a transformer, clients with texts, and the updates they send."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int
+
+from seepage.cases.federation import DEFAULT
+from seepage.cases.scene import Scene
+from seepage.core.errors import ConfigError
+from seepage.core.records import Records
+from seepage.core.seeds import stream
+from seepage.core.victim import Updates
+from seepage.core.vocabulary import Access
+from seepage.models.federated import LocalTraining
+from seepage.models.text_clients import TextNet
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFederation(Scene):
+    """Everything the audit of federated learning on texts was given.
+
+    Attributes:
+        open_net: gives the model as the server sent it; called once.
+        members: the clients' texts, with classes where the model tells classes apart; a client's are drawn from
+            them at random, no text twice.
+        spec: none, since a text is no array.
+        local: what a client does in one round.
+        clients: how many clients send an update.
+        records: how many texts each of them has.
+        knows: the rungs of the assumption ladder that the adversary is told.
+    """
+
+    of: ClassVar[str] = "clients who train on texts"
+
+    open_net: Callable[[], TextNet]
+    local: LocalTraining
+    spec: None = None
+    clients: int = 8
+    records: int = 4
+    knows: frozenset[str] = DEFAULT
+
+    def __post_init__(self) -> None:
+        if not self.members.texts:
+            raise ConfigError("clients who train on texts need members that are texts")
+        if self.clients * self.records > len(self.members):
+            raise ConfigError(
+                f"{self.clients} clients with {self.records} texts each need {self.clients * self.records} members, "
+                f"there are {len(self.members)}: give more members, or fewer clients or records"
+            )
+
+    @cached_property
+    def net(self) -> TextNet:
+        """The model before the round.
+
+        Raises:
+            ConfigError: when it tells classes apart that the members do not have.
+        """
+        net = self.open_net()
+        if net.task == "classification" and self.members.y is None:
+            raise ConfigError(
+                "the model classifies texts, and the members have no classes: give them, or train a "
+                "model of the next token"
+            )
+        return net
+
+    @property
+    def offers(self) -> frozenset[Access]:
+        return frozenset({Access.UPDATES})
+
+    @cached_property
+    def rows(self) -> Int[Array, " k n"]:
+        """(clients, records) the members that each client holds."""
+        return self._drawn(self.members, "clients")
+
+    @property
+    def victim(self) -> Updates:
+        """What the clients sent."""
+        return self._sent
+
+    @cached_property
+    def _sent(self) -> Updates:
+        return self.updates(self.members, self.rows, "clients")
+
+    @cached_property
+    def spare(self) -> Records:
+        """Texts of the same kind that no client holds: the members left over, and the non-members."""
+        spare = self.members[np.setdiff1d(np.arange(len(self.members)), self.rows)]
+        return spare if self.nonmembers is None else spare.joined(self.nonmembers)
+
+    @property
+    def twin_missing(self) -> str | None:
+        wanted = self.clients * self.records
+        if len(self.spare) >= wanted:
+            return None
+        return (
+            f"{wanted} texts that no client holds (non-members, or more members; there are {len(self.spare)}), for the "
+            "updates of another batch"
+        )
+
+    @property
+    def spare_rows(self) -> Int[Array, " k n"]:
+        """(clients, records) the spare texts that the clients of the control hold. Ask `twin_missing` first."""
+        return self._drawn(self.spare, "other clients")
+
+    @cached_property
+    def twin(self) -> Updates | None:
+        """Updates of other texts, made in the same way; or None where there are too few."""
+        return None if self.twin_missing else self.updates(self.spare, self.spare_rows, "other clients")
+
+    def _drawn(self, pool: Records, name: str) -> Int[Array, " k n"]:
+        order = stream(self.seed, "federation", name).permutation(len(pool))
+        return order[: self.clients * self.records].reshape(self.clients, self.records)
+
+    def updates(self, pool: Records, rows: Int[Array, " k n"], name: str) -> Updates:
+        """What clients with these rows of a pool send."""
+        streams = [stream(self.seed, "federation", name, str(client)) for client in range(len(rows))]
+
+        def classes(mine: Int[Array, " n"]) -> Int[Array, " n"] | None:
+            return pool.labels()[mine] if self.net.task == "classification" else None
+
+        return Updates(
+            tuple(
+                self.net.round(pool[mine].texts, classes(mine), self.local, rng)
+                for mine, rng in zip(rows, streams, strict=True)
+            )
+        )
