@@ -466,13 +466,18 @@ def test_scores_of_a_leak_are_described(leak: Leak) -> None:
     """Every score that the leak's scorer gives for a small case has a row."""
     from seepage.core.guess import Reconstruction, Scores
     from seepage.core.scorer import Controls
-    from seepage.testing.cases import inversion_case, membership_case
+    from seepage.testing.cases import gradient_case, inversion_case, membership_case
 
     per: dict[str, int] = {}
     if leak is Leak.INVERSION:
         case = inversion_case(0)
         guess: Any = Reconstruction(case.knowledge.public.x[:6], np.arange(6))
         per = {"classes": len(case.secret.records.class_names)}
+    elif leak is Leak.GRADIENT:
+        case = gradient_case(0)
+        secret: Any = case.secret
+        guess = Reconstruction(secret.batch.x, secret.batch.labels(), client=secret.client)
+        per = {"pool": len(secret.batch) + len(secret.others)}
     else:
         case = membership_case(0)
         guess = Scores(np.linspace(0, 1, 120), trace={"threshold": np.array([0.5])})

@@ -7,7 +7,7 @@ from seepage.audit import diagnostics_round as of_round
 from seepage.audit import diagnostics_update as of_update
 from seepage.audit.plan import Arm, Plan, Wanted
 from seepage.audit.sighted import Sighted
-from seepage.core.attack import UpdateAttack
+from seepage.core.attack import TextGradientAttack, UpdateAttack
 from seepage.core.case import Case
 from seepage.core.errors import SeepageError
 from seepage.core.knowledge import GradientKnowledge
@@ -51,7 +51,14 @@ def preflights(case_of: Callable[[str, Arm], Case], plan: Plan, wanted: Sequence
         plan: the cells, and what was left out.
         wanted: the attacks asked for, those left out included.
     """
-    asked = [want for want in wanted if isinstance(want.attack, UpdateAttack)]
+    if any(isinstance(cell.attack, TextGradientAttack) for cell in plan.cells):
+        # What is looked at below is of records that are arrays.
+        return []
+    asked = [
+        want
+        for want in wanted
+        if isinstance(want.attack, UpdateAttack) and not isinstance(want.attack, TextGradientAttack)
+    ]
     arms = {digest([cell.arm.applied, cell.arm.aware]): cell.arm for cell in plan.cells}
     every = list(arms.values()) or [Arm()]
     return [preflight(case_of(asked[0].attack.form, arm), arm, plan, asked) for arm in every] if asked else []
