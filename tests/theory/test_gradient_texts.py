@@ -148,6 +148,12 @@ def net_ids(net: TextNet, texts: tuple[str, ...]) -> torch.Tensor:
     return torch.from_numpy(net.encode(texts).ids)
 
 
+def test_inputs_of_a_first_layer_have_one_direction_less_than_numbers() -> None:
+    """Normalisation takes the mean out of every input; a small vocabulary has fewer directions still."""
+    assert Reader(net_of()).capacity == WIDTH - 1
+    assert Reader(text_net("tiny-gpt", 20, 2, 0, width=WIDTH, length=4)).capacity == 20 + 4 - 1
+
+
 def test_values_above_noise_are_counted() -> None:
     rng = stream(0, "noise")
     noise = rng.normal(size=(300, 100))

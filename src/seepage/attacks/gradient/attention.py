@@ -117,11 +117,11 @@ class Reader:
     def capacity(self) -> int:
         """How many directions the first layer's inputs can have at all: normalisation often leaves one out."""
         width = int(self.inputs(0, torch.tensor([[1]])).shape[-1])
-        places = min(8, self.length)
-        ids = torch.arange(1, self.vocabulary)[: -(-2 * width // places)]
-        seen = self.tokens(ids, 0, places).reshape(-1, width)[: 4 * width].double()
-        values = torch.linalg.svdvals(seen)
-        return int((values > 1e-5 * values[0]).sum())
+        # Sums of a token and a place: as many of each as can fill the space.
+        ids = torch.arange(min(self.vocabulary, 2 * width))
+        seen = self.tokens(ids, 0, min(8, self.length)).reshape(-1, width).double()
+        values = torch.linalg.eigvalsh(seen.T @ seen)
+        return int((values > 1e-10 * values[-1]).sum())
 
     def inputs(self, layer: int, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """(n, t, d) what an attention layer sees of token sequences (n, t), which are not padded unless `mask` says."""

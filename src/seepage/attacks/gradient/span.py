@@ -53,14 +53,14 @@ class Span:
         """
         rows = torch.from_numpy(np.ascontiguousarray(gradient))
         dtype = torch.float64 if rows.dtype is torch.float64 else torch.float32
-        rows = rows.to(dtype)
         k, d = rows.shape
         values, basis = _right(rows)
+        basis = basis.to(dtype)
         top = float(values[0]) if len(values) else 0.0
         if top <= 0:
             return cls(basis[:, :0], NEAREST[dtype], False, d)
         least = 0.05 * float(torch.finfo(dtype).eps) * top
-        spectrum = np.maximum(values.double().numpy(), least)
+        spectrum = np.maximum(values.numpy(), least)
         falls = spectrum[:-1] / spectrum[1:]
         r = int(falls.argmax()) + 1
         if falls[r - 1] < CLEAN:
@@ -84,7 +84,11 @@ class Span:
 
 
 def _right(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Singular values, falling, and the right singular vectors (d, min(k, d))."""
+    """Singular values, falling, and the right singular vectors (d, min(k, d)).
+
+    In double precision: the decomposition is not to add an error to that of the gradient.
+    """
+    rows = rows.double()
     if rows.shape[0] > rows.shape[1]:
         # The triangle has the same right vectors and is smaller.
         rows = torch.linalg.qr(rows, mode="r").R
