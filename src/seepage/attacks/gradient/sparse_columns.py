@@ -27,10 +27,12 @@ PATIENCE = 20
 DRAWN = 128
 # A product of unit vectors below this is zero, where the update has no noise of its own.
 ZERO = 1e-9
+# Standard deviations of the noise: rounding grows with the row, so that a few are not enough.
+SLACK = 30
 # The least share of neurons on their side of a fitted plane.
-PARTED = 0.9
+PARTED = 0.85
 # The same for a candidate that is yet to be settled.
-MAYBE = 0.85
+MAYBE = 0.8
 # Candidates of one draw that are looked through without a find, those of most zeros first.
 LOOKED = 16
 # Of how many records the mixtures are searched that are zero on the same rows.
@@ -69,7 +71,7 @@ class Factors:
 
     def tolerance(self, q: Float[Array, " b"], least: float = ZERO) -> Float[Array, " m"]:
         """(m,) below what |unit @ q| counts as zero, for a unit vector q."""
-        return least + 6 * self.noise * np.linalg.norm(q / self.singular) / self.length
+        return least + SLACK * self.noise * np.linalg.norm(q / self.singular) / self.length
 
     @cached_property
     def blur(self) -> float:
@@ -112,8 +114,8 @@ def factorise(weight: Float[Array, " m d"], rank: int | None = None) -> Factors:
     u, s, v = _leading(g[live], 40 if rank is None else rank + 10, eps)
     b = numerical_rank(s, weight.shape, eps)
     b = b if rank is None else min(b, rank)
-    rest = max(float((g[live] ** 2).sum() - (s[:b] ** 2).sum()), 0.0) if eps > 1e-12 else float((s[b:] ** 2).sum())
-    spread = float(np.sqrt(rest / max((len(live) - b) * (g.shape[1] - b), 1)))
+    rest = float(np.linalg.norm(g[live] - (u[:, :b] * s[:b]) @ v[:b]))
+    spread = rest / np.sqrt(max((len(live) - b) * (g.shape[1] - b), 1))
     left = u[:, :b]
     length = np.linalg.norm(left, axis=1)
     keep = length > 1e-12
@@ -203,11 +205,11 @@ class Search:
             return
         pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, most)})
         turn, last = 0, self.drawn
-        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 10):
+        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 2):
             last = self.drawn
             ranked = f.distinct[np.argsort(-self._off()[f.distinct], kind="stable")]
             before = len(self.found)
-            while len(self.found) == before and self.drawn < min(samples, PATIENCE * last + samples // 10):
+            while len(self.found) == before and self.drawn < min(samples, PATIENCE * last + samples // 2):
                 pool = ranked[: pools[turn % len(pools)]]
                 turn += 1
                 self.drawn += DRAWN
