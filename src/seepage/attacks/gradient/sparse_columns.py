@@ -203,18 +203,35 @@ class Search:
         most = len(f.distinct)
         if most < f.rank + TESTED:
             return
-        pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, most)})
+        pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, 16, most)})
         turn, last = 0, self.drawn
-        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 2):
+        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 4):
             last = self.drawn
-            ranked = f.distinct[np.argsort(-self._off()[f.distinct], kind="stable")]
+            off = self._off()[f.distinct]
+            order = np.argsort(-off, kind="stable")
+            ranked, off = f.distinct[order], off[order]
             before = len(self.found)
-            while len(self.found) == before and self.drawn < min(samples, PATIENCE * last + samples // 2):
-                pool = ranked[: pools[turn % len(pools)]]
+            while len(self.found) == before and self.drawn < min(samples, PATIENCE * last + samples // 4):
+                size = pools[turn % len(pools)]
+                self._consider(self._draw(unit, ranked[:size], float(off[:size].mean()), turn // len(pools), rng))
                 turn += 1
                 self.drawn += DRAWN
-                sets = rng.random((DRAWN, len(pool))).argpartition(f.rank + TESTED - 1, axis=1)[:, : f.rank + TESTED]
-                self._consider(candidates(unit, pool[rng.permuted(sets, axis=1)], max(1e-6, 30 * f.blur)))
+
+    def _draw(
+        self, unit: torch.Tensor, pool: Int[Array, " k"], off: float, lap: int, rng: np.random.Generator
+    ) -> Float[Array, " c b"]:
+        """Candidates from random sets of these rows, off with this probability.
+
+        As many rows are wanted as one record alone, of the b, is expected to leave off. Where rows are so likely
+        off that those are more than b, the candidates are what is zero on all of them.
+        """
+        b, near = self.factors.rank, max(1e-6, 30 * self.factors.blur)
+        wanted = int(np.log(b) / -np.log(min(off, 0.999)) * (0.7, 1.0, 1.4)[lap % 3])
+        many = min(wanted, len(pool)) if wanted > b else b + TESTED
+        scattered = rng.random((DRAWN, len(pool))).argpartition(many - 1, axis=1)[:, :many]
+        if wanted > b:
+            return unseen(unit, pool[scattered], near)
+        return candidates(unit, pool[rng.permuted(scattered, axis=1)], near)
 
     def _off(self) -> Float[Array, " m"]:
         """(m,) how likely each neuron is off for a record not found yet: so it is for those found, or by its input."""
@@ -382,6 +399,24 @@ def _axes(rows: Float[Array, " k b"], small: float) -> tuple[Float[Array, " r"],
     # Squared, values below 1e-7 drown in rounding.
     kept = int((square[: b - 1] > max(small, 1e-6) ** 2).sum())
     return np.sqrt(square[:kept]), v
+
+
+def unseen(unit: torch.Tensor, sets: Int[Array, " n k"], near: float) -> Float[Array, " c b"]:
+    """A direction that is zero on all rows of a set, for each set that has one.
+
+    Args:
+        unit: (m, b) rows of length 1.
+        sets: (n, k) rows of each draw, k >= b.
+        near: what counts as zero.
+    """
+    rows = unit[torch.from_numpy(sets)]
+    square = rows.mT @ rows
+    # Inverted, the space that the rows do not reach outweighs all else.
+    inverse, _ = torch.linalg.inv_ex(square + 1e-14 * torch.eye(unit.shape[1], dtype=unit.dtype))
+    length, most = inverse.norm(dim=1).max(dim=1)
+    q = inverse[torch.arange(len(inverse)), :, most] / length[:, None]
+    zero = (rows @ q[:, :, None]).abs().amax(dim=(1, 2)) < max(near, 1e-5)
+    return q[zero & torch.isfinite(q).all(dim=1)].numpy()
 
 
 def candidates(unit: torch.Tensor, sets: Int[Array, " n k"], near: float) -> Float[Array, " c b"]:
