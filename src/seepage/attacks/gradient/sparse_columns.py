@@ -118,7 +118,8 @@ def factorise(weight: Float[Array, " m d"], rank: int | None = None) -> Factors:
     spread = rest / np.sqrt(max((len(live) - b) * (g.shape[1] - b), 1))
     left = u[:, :b]
     length = np.linalg.norm(left, axis=1)
-    keep = length > 1e-12
+    # Rows of dead neurons hold noise alone.
+    keep = length > max(1e-12, 20 * spread * float(np.linalg.norm(1 / s[:b])))
     live, left, length = live[keep], left[keep], length[keep]
     unit = left / length[:, None]
     return Factors(live, left, s[:b], v[:b], spread, length, unit, np.sort([group[0] for group in _parallel(unit)]))
