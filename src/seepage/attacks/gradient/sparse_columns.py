@@ -27,10 +27,12 @@ PATIENCE = 20
 DRAWN = 128
 # A product of unit vectors below this is zero, where the update has no noise of its own.
 ZERO = 1e-9
+# Standard deviations of the noise: rounding grows with the row, so that a few are not enough.
+SLACK = 30
 # The least share of neurons on their side of a fitted plane.
-PARTED = 0.9
+PARTED = 0.85
 # The same for a candidate that is yet to be settled.
-MAYBE = 0.85
+MAYBE = 0.8
 # Candidates of one draw that are looked through without a find, those of most zeros first.
 LOOKED = 16
 # Of how many records the mixtures are searched that are zero on the same rows.
@@ -69,7 +71,7 @@ class Factors:
 
     def tolerance(self, q: Float[Array, " b"], least: float = ZERO) -> Float[Array, " m"]:
         """(m,) below what |unit @ q| counts as zero, for a unit vector q."""
-        return least + 6 * self.noise * np.linalg.norm(q / self.singular) / self.length
+        return least + SLACK * self.noise * np.linalg.norm(q / self.singular) / self.length
 
     @cached_property
     def blur(self) -> float:
@@ -112,11 +114,12 @@ def factorise(weight: Float[Array, " m d"], rank: int | None = None) -> Factors:
     u, s, v = _leading(g[live], 40 if rank is None else rank + 10, eps)
     b = numerical_rank(s, weight.shape, eps)
     b = b if rank is None else min(b, rank)
-    rest = max(float((g[live] ** 2).sum() - (s[:b] ** 2).sum()), 0.0) if eps > 1e-12 else float((s[b:] ** 2).sum())
-    spread = float(np.sqrt(rest / max((len(live) - b) * (g.shape[1] - b), 1)))
+    rest = float(np.linalg.norm(g[live] - (u[:, :b] * s[:b]) @ v[:b]))
+    spread = rest / np.sqrt(max((len(live) - b) * (g.shape[1] - b), 1))
     left = u[:, :b]
     length = np.linalg.norm(left, axis=1)
-    keep = length > 1e-12
+    # Rows of dead neurons hold noise alone.
+    keep = length > max(1e-12, 20 * spread * float(np.linalg.norm(1 / s[:b])))
     live, left, length = live[keep], left[keep], length[keep]
     unit = left / length[:, None]
     return Factors(live, left, s[:b], v[:b], spread, length, unit, np.sort([group[0] for group in _parallel(unit)]))
@@ -201,18 +204,35 @@ class Search:
         most = len(f.distinct)
         if most < f.rank + TESTED:
             return
-        pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, most)})
+        pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, 16, most)})
         turn, last = 0, self.drawn
-        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 10):
+        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 4):
             last = self.drawn
-            ranked = f.distinct[np.argsort(-self._off()[f.distinct], kind="stable")]
+            off = self._off()[f.distinct]
+            order = np.argsort(-off, kind="stable")
+            ranked, off = f.distinct[order], off[order]
             before = len(self.found)
-            while len(self.found) == before and self.drawn < min(samples, PATIENCE * last + samples // 10):
-                pool = ranked[: pools[turn % len(pools)]]
+            while len(self.found) == before and self.drawn < min(samples, PATIENCE * last + samples // 4):
+                size = pools[turn % len(pools)]
+                self._consider(self._draw(unit, ranked[:size], float(off[:size].mean()), turn // len(pools), rng))
                 turn += 1
                 self.drawn += DRAWN
-                sets = rng.random((DRAWN, len(pool))).argpartition(f.rank + TESTED - 1, axis=1)[:, : f.rank + TESTED]
-                self._consider(candidates(unit, pool[rng.permuted(sets, axis=1)], max(1e-6, 30 * f.blur)))
+
+    def _draw(
+        self, unit: torch.Tensor, pool: Int[Array, " k"], off: float, lap: int, rng: np.random.Generator
+    ) -> Float[Array, " c b"]:
+        """Candidates from random sets of these rows, off with this probability.
+
+        As many rows are wanted as one record alone, of the b, is expected to leave off. Where rows are so likely
+        off that those are more than b, the candidates are what is zero on all of them.
+        """
+        b, near = self.factors.rank, max(1e-6, 30 * self.factors.blur)
+        wanted = int(np.log(b) / -np.log(min(off, 0.999)) * (0.7, 1.0, 1.4)[lap % 3])
+        many = min(wanted, len(pool)) if wanted > b else b + TESTED
+        scattered = rng.random((DRAWN, len(pool))).argpartition(many - 1, axis=1)[:, :many]
+        if wanted > b:
+            return unseen(unit, pool[scattered], near)
+        return candidates(unit, pool[rng.permuted(scattered, axis=1)], near)
 
     def _off(self) -> Float[Array, " m"]:
         """(m,) how likely each neuron is off for a record not found yet: so it is for those found, or by its input."""
@@ -380,6 +400,24 @@ def _axes(rows: Float[Array, " k b"], small: float) -> tuple[Float[Array, " r"],
     # Squared, values below 1e-7 drown in rounding.
     kept = int((square[: b - 1] > max(small, 1e-6) ** 2).sum())
     return np.sqrt(square[:kept]), v
+
+
+def unseen(unit: torch.Tensor, sets: Int[Array, " n k"], near: float) -> Float[Array, " c b"]:
+    """A direction that is zero on all rows of a set, for each set that has one.
+
+    Args:
+        unit: (m, b) rows of length 1.
+        sets: (n, k) rows of each draw, k >= b.
+        near: what counts as zero.
+    """
+    rows = unit[torch.from_numpy(sets)]
+    square = rows.mT @ rows
+    # Inverted, the space that the rows do not reach outweighs all else.
+    inverse, _ = torch.linalg.inv_ex(square + 1e-14 * torch.eye(unit.shape[1], dtype=unit.dtype))
+    length, most = inverse.norm(dim=1).max(dim=1)
+    q = inverse[torch.arange(len(inverse)), :, most] / length[:, None]
+    zero = (rows @ q[:, :, None]).abs().amax(dim=(1, 2)) < max(near, 1e-5)
+    return q[zero & torch.isfinite(q).all(dim=1)].numpy()
 
 
 def candidates(unit: torch.Tensor, sets: Int[Array, " n k"], near: float) -> Float[Array, " c b"]:
