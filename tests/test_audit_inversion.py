@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import seepage
+from seepage.audit.asked import wanted_by
 from seepage.audit.config import parse
 from seepage.audit.priors import KNOWS, from_python, from_table, wanted
 from seepage.audit.records import packages
-from seepage.audit.setting import wanted_by
 from seepage.cases import inversion
 from seepage.cases.world import World
 from seepage.core import code

@@ -134,7 +134,7 @@ def test_the_report_shows_texts_only_when_asked(done: AuditRecord, place: Path) 
     arrays, _ = load_all(run, done, show_records=True)
     given = render_html(done, arrays, show_records=False)
     assert not any(text in given for text in private), "texts that are at hand were shown without being asked for"
-    assert hero(["leak"], texts=True)[1] == "This model gives away the texts it was asked about."
+    assert hero(["leak"], "texts")[1] == "This model gives away the texts it was asked about."
 
 
 @pytest.mark.slow

@@ -11,12 +11,13 @@ from uuid import uuid4
 from pydantic import BaseModel, ValidationError
 
 from seepage.audit import sentences
+from seepage.audit.asked import wanted_by
 from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python
 from seepage.audit.records import Facts, checked, data_facts, known_spec, packages, spec_identity
 from seepage.audit.run import execute
-from seepage.audit.setting import Setting, from_config, wanted_by
+from seepage.audit.setting import Setting, from_config
 from seepage.audit.training import Trainer
 from seepage.cases.scene import Scene
 from seepage.cases.world import World

@@ -1,19 +1,20 @@
 """A configuration made ready: records read, victim and recipe at hand, nothing asked or trained yet."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seepage.audit import sentences
+from seepage.audit.asked import wanted_by
 from seepage.audit.captured import from_file, spec_of
-from seepage.audit.config import EVERY, AttackTable, AuditConfig, FederatedTable, make_attack, make_defense, parse
+from seepage.audit.config import AuditConfig, FederatedTable, make_defense, parse
 from seepage.audit.facts import facts_of
 from seepage.audit.federated import federation
 from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
-from seepage.audit.plan import Arm, Plan, Wanted, everything, make_plan
+from seepage.audit.plan import Arm, Plan, Wanted, make_plan
 from seepage.audit.play import Stage
 from seepage.audit.preflight import preflights
 from seepage.audit.priors import Brought, from_table
@@ -158,7 +159,7 @@ class Setting:
     @property
     def has_preflight(self) -> bool:
         """Whether there are updates to be looked at before they are attacked."""
-        return Access.UPDATES in self.offers()
+        return Access.UPDATES in closure(self.offers())
 
     def preflights(self, plan: Plan, stage: Stage) -> list[Preflight]:
         """What can be expected of the attacks on updates; none for another victim."""
@@ -439,17 +440,6 @@ def _of_texts(
         index_url=index_url,
         most=table.top_k,
     )
-
-
-def wanted_by(table: AttackTable) -> list[Wanted]:
-    if table.name in EVERY:
-        if table.options:
-            raise ConfigError(
-                f"attack '{table.name}' takes no '{next(iter(table.options))}': name the attack to set parameters"
-            )
-        listed = everything(thorough=table.name == "all")
-        return [replace(want, budget=limit) for want in listed for limit in table.limits]
-    return [Wanted(make_attack(table), table.label, limit) for limit in table.limits]
 
 
 def _from_recipe(recipe: Any, splits: Splits, seed: int) -> Callable[[], Model]:

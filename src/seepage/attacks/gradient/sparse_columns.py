@@ -200,7 +200,7 @@ class Search:
             self.found, self.zeros = [np.ones(1)], [np.zeros(len(f.unit), dtype=bool)]
         unit = torch.from_numpy(f.unit)
         if f.rank == 2:
-            self._consider(np.array(self._among(np.eye(2))))
+            self._consider(np.array(self._among(np.eye(2))).reshape(-1, 2))
         most = len(f.distinct)
         if most < f.rank + TESTED:
             return

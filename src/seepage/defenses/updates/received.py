@@ -6,6 +6,7 @@ import numpy as np
 
 from seepage.core.defense import UpdateDefense
 from seepage.core.victim import Update, Updates, Victim
+from seepage.defenses.updates.vectors import flat
 from seepage.models.federated import ClientNet
 from seepage.models.received import inspect_received
 
@@ -26,6 +27,9 @@ class CheckReceived(UpdateDefense):
     )
 
     def apply(self, update: Update, rng: np.random.Generator) -> Update:
+        """The update as it is, once it has been looked at for values that cannot be sent."""
+        del rng
+        flat(update)
         return update
 
     def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
