@@ -122,7 +122,8 @@ def factorise(weight: Float[Array, " m d"], rank: int | None = None) -> Factors:
     keep = length > max(1e-12, 20 * spread * float(np.linalg.norm(1 / s[:b])))
     live, left, length = live[keep], left[keep], length[keep]
     unit = left / length[:, None]
-    return Factors(live, left, s[:b], v[:b], spread, length, unit, np.sort([group[0] for group in _parallel(unit)]))
+    distinct = np.sort(np.array([group[0] for group in _parallel(unit)], dtype=np.int64))
+    return Factors(live, left, s[:b], v[:b], spread, length, unit, distinct)
 
 
 def _leading(g: Float[Array, " m d"], count: int, eps: float) -> tuple[Array, Array, Array]:
