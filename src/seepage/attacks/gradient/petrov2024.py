@@ -1,6 +1,6 @@
 """Exact sequences of tokens from the gradients of two attention layers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 
 from seepage.attacks.gradient.attention import Reader, attention_layers
+from seepage.attacks.gradient.noise import sharpest, standing_out
 from seepage.attacks.gradient.orders import Orders, Places, read_both_ways, read_forward
-from seepage.attacks.gradient.span import Span, outlying
+from seepage.attacks.gradient.span import Span
 from seepage.core.attack import TextGradientAttack
 from seepage.core.guess import Texts
 from seepage.core.knowledge import Knowledge, TextGradientKnowledge
@@ -111,19 +112,18 @@ class Dager(TextGradientAttack):
         tokens, noisy, size, capacity = 0, 0, 0, 0
         for client in range(knowledge.clients):
             update = target.update(client)
-            layers = attention_layers(knowledge.net.module) if not readers else next(iter(readers.values())).layers
-            first, second = (Span.of(layer.gradient(update)) for layer in layers[:2])
-            dtype = first.basis.dtype
+            dtype = _precision(update)
             if dtype not in readers:
                 readers[dtype] = Reader(knowledge.net, dtype)
             reader = readers[dtype]
+            first, second = self._spans(reader, update, knowledge.net.pad)
             batch = knowledge.assumptions.batch.value
             ranks.append(first.rank)
             size, capacity, noisy = first.size, reader.capacity, noisy + int(first.noisy)
             if first.rank == 0 or (not first.noisy and first.rank >= reader.capacity):
                 found.append(())
                 continue
-            places = self._tokens(reader, first, knowledge.net.pad)
+            places = self._tokens(reader, first, knowledge.net.pad, batch)
             tokens += sum(len(some) for some in places)
             orders = Orders(second, batch, self.beam, rng, ends=knowledge.net.ends)
             if reader.causal:
@@ -140,61 +140,61 @@ class Dager(TextGradientAttack):
         }
         return Texts(tuple(found), facts=facts, notes=_notes(ranks, capacity, noisy))
 
-    def _tokens(self, reader: Reader, space: Span, pad: int) -> Places:
+    def _tokens(self, reader: Reader, space: Span, pad: int, batch: int | None) -> Places:
         """Tokens that the first layer can have seen, by position; of a model without positions, the same at all."""
+
+        def taken(apart: torch.Tensor) -> Places:
+            return standing_out(apart, self.sigmas, batch) if space.noisy else within(apart, space.tolerance)
+
         if not reader.positioned:
-            one = chosen(self._apart(reader, space, 0, 1, pad), space, self.sigmas)
+            one = taken(self._apart(reader, space, 0, 1, pad))
             return (one[0] if one else (),) * min(reader.length, max(space.rank, 1))
-        parts: list[torch.Tensor] = []
-        first, width = 0, _BLOCK
-        while first < reader.length:
-            last = min(first + width, reader.length)
-            parts.append(self._apart(reader, space, first, last, pad))
-            here = chosen(parts[-1], space, self.sigmas)
-            # Texts have no gaps: a place at which nothing stands is behind them all.
-            if len(here) < last - first or not all(here):
-                break
-            first, width = last, 2 * width
-        return chosen(torch.cat(parts, dim=1), space, self.sigmas)
+        apart = self._apart(reader, space, 0, min(_BLOCK, reader.length), pad)
+        while len(taken(apart)) == apart.shape[1] < reader.length:
+            first = apart.shape[1]
+            more = self._apart(reader, space, first, min(2 * first, reader.length), pad)
+            apart = torch.cat([apart, more], dim=1)
+        return taken(apart)
+
+    def _seen(self, reader: Reader, space: Span, first: int, last: int) -> Iterator[torch.Tensor]:
+        """What the first layer sees of the vocabulary at some places, a part of it at a time."""
+        rows = max(1, min(8192, self.chunk // (space.size * max(last, 1))))
+        for ids in torch.arange(reader.vocabulary).split(rows):
+            yield reader.tokens(ids, first, last)
 
     def _apart(self, reader: Reader, space: Span, first: int, last: int, pad: int) -> torch.Tensor:
         """(vocabulary, places) how far each token at each place stands out of the span; the padding, entirely."""
-        rows = max(1, min(8192, self.chunk // (space.size * max(last, 1))))
-        parts = [space.apart(reader.tokens(ids, first, last)) for ids in torch.arange(reader.vocabulary).split(rows)]
-        apart = torch.cat(parts)
+        apart = torch.cat([space.apart(seen) for seen in self._seen(reader, space, first, last)])
         apart[pad] = 1.0
         return apart
 
+    def _spans(self, reader: Reader, update: Update, pad: int) -> tuple[Span, Span]:
+        """The spans of the first two layers; a clear end of a spectrum within which no token fits is not believed."""
+        first, second = (Span.of(layer.gradient(update)) for layer in reader.layers[:2])
+        if 0 < first.rank < reader.capacity and not first.noisy:
+            start = self._apart(reader, first, 0, 1, pad)
+            first = first if bool((start < first.tolerance).any()) else first.at(first.rank)
+        if first.noisy and first.rank:
+            places = min(_BLOCK, reader.length) if reader.positioned else 1
+            first = sharpest(first, self._seen(reader, first, 0, places))
+            second = second.at(first.rank)
+        return first, second
 
-def chosen(apart: torch.Tensor, space: Span, sigmas: float) -> Places:
-    """The tokens taken for true at each place, nearest first, from their distances (vocabulary, places).
 
-    Within the tolerance, where there is one, up to the first place without any. Under noise, those that stand out
-    of the others of their place by `sigmas`: of them the nearest, as many as the span has directions, and one in
-    four more. Where the span has most directions there are, which is what rounding makes of it (its error is of no
-    one variance), the nearest up to where the distances leap the farthest.
-    """
-    if not space.noisy:
-        taken = apart < space.tolerance
-    else:
-        likely = torch.where(outlying(apart) > sigmas, apart, torch.inf).flatten()
-        nearest = likely[likely.isfinite()].sort().values[: 2 * space.size].double()
-        if not len(nearest):
-            return ()
-        if space.rank > space.size // 2 and len(nearest) > 1:
-            most = int((nearest[1:] - nearest[:-1]).argmax()) + 1
-        else:
-            most = min(len(nearest), -(-5 * space.rank // 4))
-        taken = (likely <= nearest[max(most, 1) - 1]).reshape(apart.shape)
-    last = int(torch.nonzero(taken.any(dim=0)).max()) + 1 if bool(taken.any()) else 0
+def _precision(update: Update) -> torch.dtype:
+    """The precision to compute in: that of the update, and single at the least."""
+    double = any(np.asarray(tensor).dtype == np.float64 for tensor in update.tensors.values())
+    return torch.float64 if double else torch.float32
+
+
+def within(apart: torch.Tensor, tolerance: float) -> Places:
+    """The tokens within the tolerance at each place, nearest first, up to the first place without any."""
     places: list[tuple[int, ...]] = []
-    for place in range(last):
-        found = torch.nonzero(taken[:, place])[:, 0]
-        if not len(found) and not space.noisy:
+    for place in range(apart.shape[1]):
+        found = torch.nonzero(apart[:, place] < tolerance)[:, 0]
+        if not len(found):
             break
-        # Texts have no gaps: under noise, the nearest token stands for one that was lost.
-        order = found[torch.argsort(apart[found, place], stable=True)] if len(found) else apart[:, place].argmin()[None]
-        places.append(tuple(order.tolist()))
+        places.append(tuple(found[torch.argsort(apart[found, place], stable=True)].tolist()))
     return tuple(places)
 
 

@@ -4,7 +4,9 @@ For y = W x the gradient of any loss is dW = sum_i (dL/dy_i) x_i^T: its rows are
 fewer inputs than `d` numbers each, all other vectors stand out of the space that the rows span.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -26,20 +28,37 @@ class Span:
     """The space that a layer's inputs span, as its gradient shows it.
 
     Attributes:
-        basis: (d, r) orthonormal.
+        directions: (d, m) orthonormal, those with most of the gradient first; the first `rank` span the space.
+        rank: r, how many of them.
         tolerance: the share of its length by which an input may stand out of the space, by the bound below.
         noisy: whether the spectrum has no clear end, so that `tolerance` says nothing.
-        size: d.
     """
 
-    basis: Tensor
+    directions: Tensor
+    rank: int
     tolerance: float
     noisy: bool
-    size: int
 
     @property
-    def rank(self) -> int:
-        return int(self.basis.shape[1])
+    def size(self) -> int:
+        """d, how many numbers an input has."""
+        return int(self.directions.shape[0])
+
+    @property
+    def basis(self) -> Tensor:
+        """(d, r) the directions that span the space."""
+        return self.directions[:, : self.rank]
+
+    def at(self, rank: int) -> "Span":
+        """The space of so many directions, taken for noisy."""
+        return replace(self, rank=min(rank, self.directions.shape[1]), tolerance=FARTHEST, noisy=True)
+
+    def by_rank(self, vectors: Tensor, ranks: Sequence[int]) -> Tensor:
+        """(len(ranks), ...) the share of the square of vectors (..., d) within so many directions, rising ranks."""
+        flat = vectors.reshape(-1, self.size).to(self.directions.dtype)
+        parts = [(flat @ self.directions[:, low:high]).square().sum(dim=1) for low, high in pairwise((0, *ranks))]
+        share = torch.stack(parts).cumsum(dim=0) / flat.square().sum(dim=1).clamp_min(1e-30)
+        return share.reshape(len(ranks), *vectors.shape[:-1])
 
     @classmethod
     def of(cls, gradient: Float[Array, " k d"]) -> "Span":
@@ -58,7 +77,7 @@ class Span:
         basis = basis.to(dtype)
         top = float(values[0]) if len(values) else 0.0
         if top <= 0:
-            return cls(basis[:, :0], NEAREST[dtype], False, d)
+            return cls(basis, 0, NEAREST[dtype], False)
         least = 0.05 * float(torch.finfo(dtype).eps) * top
         spectrum = np.maximum(values.numpy(), least)
         falls = spectrum[:-1] / spectrum[1:]
@@ -66,7 +85,7 @@ class Span:
         if falls[r - 1] < CLEAN:
             r = min(above_noise(spectrum, k, d), LEFT * d // 8)
         bound = float(spectrum[r] / spectrum[r - 1]) if 0 < r < len(spectrum) else 1.0
-        return cls(basis[:, :r].contiguous(), max(0.2 * bound, NEAREST[dtype]), bound > FARTHEST, d)
+        return cls(basis, r, max(0.2 * bound, NEAREST[dtype]), bound > FARTHEST)
 
     def apart(self, vectors: Tensor) -> Tensor:
         """How far vectors (..., d) stand out of the space, as a share of their length: 0 in it, 1 at right angles."""
