@@ -10,8 +10,9 @@ from pydantic import Field
 from scipy.stats import norm
 
 from seepage.attacks.gradient.entry import Entry, entry
+from seepage.attacks.gradient.low_rank import Factors, factorise
 from seepage.attacks.gradient.phong2017 import divided, first_layer_obstacle
-from seepage.attacks.gradient.sparse_columns import TESTED, Factors, Search, factorise
+from seepage.attacks.gradient.sparse_columns import TESTED, Search
 from seepage.core.attack import GradientAttack
 from seepage.core.errors import DataError
 from seepage.core.guess import Reconstruction
