@@ -5,14 +5,15 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from scipy.stats import norm
 
 from seepage.attacks.gradient.entry import Entry, entry
 from seepage.attacks.gradient.low_rank import Factors, factorise
 from seepage.attacks.gradient.phong2017 import divided, first_layer_obstacle
-from seepage.attacks.gradient.sparse_columns import TESTED, Search
+from seepage.attacks.gradient.row_sets import TESTED
+from seepage.attacks.gradient.sparse_columns import Search
 from seepage.core.attack import GradientAttack
 from seepage.core.errors import DataError
 from seepage.core.guess import Reconstruction
@@ -85,7 +86,7 @@ class Solution:
         inputs: (n, d) of the layer.
         agreement: (n,) share of the neurons whose input has the sign that the zeros of the gradient call for.
         rank: of the gradient.
-        found: how many directions were found.
+        found: how many directions are determined.
         drawn: sets of rows drawn for them.
     """
 
@@ -190,13 +191,12 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
     best = empty
     for _ in range(ROUNDS):
         search.run(samples, rng)
-        filled = search.filled()
-        if filled is None:
+        if len(search.found) < b - 1:
             break
-        inputs, agreement = _scaled(layer, factors, *filled)
-        if not len(best.inputs) or agreement.mean() > best.agreement.mean():
-            best = Solution(inputs, agreement, b, len(search.found), search.drawn)
-        wrong = np.nonzero(agreement < AGREED)[0]
+        made = _completed(layer, search)
+        if not len(best.inputs) or made.agreement.mean() > best.agreement.mean():
+            best = made
+        wrong = np.nonzero(made.agreement < AGREED)[0]
         if not len(wrong) or not search.complete:
             break
         search.drop(wrong)
@@ -208,15 +208,37 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
     return Solution(inputs, np.zeros(len(inputs)), b, len(search.found), search.drawn)
 
 
-def _scaled(
-    layer: Layer, factors: Factors, q: Float[Array, " b b"], zeros: Bool[Array, " b m"]
-) -> tuple[Float[Array, " b d"], Float[Array, " b"]]:
+def _completed(layer: Layer, search: Search) -> Solution:
+    """The inputs that the directions give, one direction at the most missing.
+
+    Where one direction is missing, or wrong by a part of another, its own record comes out right for all that:
+    it is what is orthogonal to all other directions. The neurons that it leaves off then tell its direction.
+    """
+    factors, found = search.factors, list(search.found)
+    b, sure = factors.rank, len(found)
+    if not search.complete:
+        found.append(np.linalg.svd(np.array(found).reshape(-1, b))[2][-1])
+    inputs, agreement = _scaled(layer, factors, np.array(found).T)
+    first = Solution(inputs, agreement, b, sure, search.drawn)
+    weight, bias = layer.weight[factors.live], layer.bias[factors.live]
+    for row in np.nonzero(agreement < AGREED)[0]:
+        others = np.array(found[:row] + found[row + 1 :]).reshape(-1, b)
+        told = search.closed(inputs[row] @ weight.T + bias <= 0, others)
+        if told is not None:
+            found[row], only = told
+            sure += int(only and row >= len(search.found))
+    better, agreed = _scaled(layer, factors, np.array(found).T)
+    return Solution(better, agreed, b, sure, search.drawn) if agreed.mean() >= agreement.mean() else first
+
+
+def _scaled(layer: Layer, factors: Factors, q: Float[Array, " b b"]) -> tuple[Float[Array, " b d"], Float[Array, " b"]]:
     """The inputs, directions scaled so that the columns of D sum to the gradient of the biases; and lambda of each."""
     live = factors.live
     scale = np.linalg.lstsq(factors.left @ q, layer.d_bias[live], rcond=None)[0]
     scale = np.where(np.abs(scale) > 1e-300, scale, 1e-300)
     inputs = np.linalg.solve(q, factors.singular[:, None] * factors.right) / scale[:, None]
     off = inputs @ layer.weight[live].T + layer.bias[live] <= 0
+    zeros = np.array([np.abs(factors.unit @ one) < factors.tolerance(one) for one in q.T])
     return inputs, (off == zeros).mean(axis=1)
 
 
@@ -274,6 +296,12 @@ def _expected(layer: Layer, batch: int | None) -> Outlook:
             prospect="unlikely",
             why=f"{figures}: no room is left for zeros to be told from accident",
             change="a smaller batch or a wider first layer; noise on the update raises the rank",
+        )
+    if batch is not None and b < batch:
+        return Outlook(
+            prospect="unlikely",
+            why=f"{figures}, fewer than the {batch} records: unless records are the same, those cannot be told apart",
+            change="records that no mixture of the others makes, and that each move some neuron",
         )
     off = norm.cdf(-layer.positive(factors))
     likely = np.sort(off)[::-1][: 8 * (b + TESTED)].mean()

@@ -1,4 +1,4 @@
-"""The gradient of a fully connected layer as a matrix of low rank: its factors, its rank, its parallel rows."""
+"""The gradient of a fully connected layer, factorised: its rank, its live rows, and how exactly they are known."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Array = np.ndarray
+
 # A product of unit vectors below this is zero, where the update has no noise of its own.
 ZERO = 1e-9
 # Standard deviations of the noise: rounding grows with the row, so that a few are not enough.
@@ -44,6 +45,16 @@ class Factors:
     def tolerance(self, q: Float[Array, " b"], least: float = ZERO) -> Float[Array, " m"]:
         """(m,) below what |unit @ q| counts as zero, for a unit vector q."""
         return least + SLACK * self.noise * np.linalg.norm(q / self.singular) / self.length
+
+    @property
+    def near(self) -> float:
+        """By how much two directions may differ and count as one."""
+        return max(1e-6, 30 * self.blur)
+
+    @property
+    def coarse(self) -> float:
+        """What counts as zero under a direction that is not settled yet."""
+        return max(1e-6, 100 * self.blur)
 
     @cached_property
     def blur(self) -> float:
@@ -94,8 +105,16 @@ def factorise(weight: Float[Array, " m d"], rank: int | None = None) -> Factors:
     keep = length > max(1e-12, 20 * spread * float(np.linalg.norm(1 / s[:b])))
     live, left, length = live[keep], left[keep], length[keep]
     unit = left / length[:, None]
-    distinct = np.sort(np.array([group[0] for group in parallel(unit)], dtype=np.int64))
-    return Factors(live, left, s[:b], v[:b], spread, length, unit, distinct)
+    return Factors(
+        live,
+        left,
+        s[:b],
+        v[:b],
+        spread,
+        length,
+        unit,
+        np.sort(np.array([group[0] for group in parallel(unit)], dtype=np.int64)),
+    )
 
 
 def _leading(g: Float[Array, " m d"], count: int, eps: float) -> tuple[Array, Array, Array]:

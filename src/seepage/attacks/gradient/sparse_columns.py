@@ -7,7 +7,6 @@ left singular vectors U, as directions q with many zeros in U q.
 """
 
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -15,27 +14,24 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import norm
 
 from seepage.attacks.gradient.low_rank import ZERO, Factors, parallel
+from seepage.attacks.gradient.row_sets import TESTED, candidates, unseen
 
 Array = np.ndarray
 
-# Rows beside the set that a draw tests: two of them that agree make a candidate.
-TESTED = 6
-# A sorting network of six.
-_NETWORK = ((0, 5), (1, 3), (2, 4), (1, 2), (3, 4), (0, 3), (2, 5), (0, 1), (2, 3), (4, 5), (1, 2), (3, 4))
-# How many times the draws up to the last find are drawn for the next one, before it is given up.
-PATIENCE = 20
 # Sets of rows drawn at once.
 DRAWN = 128
+# How many times the draws up to the last find are drawn for the next one, before it is given up.
+PATIENCE = 20
 # The least share of neurons on their side of a fitted plane.
-PARTED = 0.85
+PARTED = 0.93
 # The same for a candidate that is yet to be settled.
 MAYBE = 0.8
-# Candidates of one draw that are looked through without a find, those of most zeros first.
+# Steps of that fit.
+FITTED = 25
+# Candidates of one draw that are looked through without a find, those that are parted best first.
 LOOKED = 16
 # Of how many records the mixtures are searched that are zero on the same rows.
 SHARED = 3
-# Steps of that fit.
-FITTED = 25
 
 
 @dataclass
@@ -59,7 +55,7 @@ class Search:
     factors: Factors
     positive: Float[Array, " m"]
     sides: Float[Array, " m k"]
-    least: float = 0.1
+    least: float = 0.03
     found: list[Float[Array, " b"]] = field(default_factory=list[Array])
     zeros: list[Bool[Array, " m"]] = field(default_factory=list[Array])
     refused: list[Float[Array, " b"]] = field(default_factory=list[Array])
@@ -82,8 +78,8 @@ class Search:
         if f.rank == 1 and not self.found:
             self.found, self.zeros = [np.ones(1)], [np.zeros(len(f.unit), dtype=bool)]
         unit = torch.from_numpy(f.unit)
-        if f.rank == 2:
-            self._consider(np.array(self._among(np.eye(2))).reshape(-1, 2))
+        if 2 <= f.rank <= SHARED:
+            self._consider(np.array(self._among(np.eye(f.rank))).reshape(-1, f.rank))
         most = len(f.distinct)
         if most < f.rank + TESTED:
             return
@@ -109,7 +105,7 @@ class Search:
         As many rows are wanted as one record alone, of the b, is expected to leave off. Where rows are so likely
         off that those are more than b, the candidates are what is zero on all of them.
         """
-        b, near = self.factors.rank, max(1e-6, 30 * self.factors.blur)
+        b, near = self.factors.rank, self.factors.near
         wanted = int(np.log(b) / -np.log(min(off, 0.999)) * (0.7, 1.0, 1.4)[lap % 3])
         many = min(wanted, len(pool)) if wanted > b else b + TESTED
         scattered = rng.random((DRAWN, len(pool))).argpartition(many - 1, axis=1)[:, :many]
@@ -128,7 +124,7 @@ class Search:
         if not len(q):
             return
         q = q[self._new(q)]
-        zero = np.abs(q @ f.unit.T) < max(1e-6, 100 * f.blur)
+        zero = np.abs(q @ f.unit.T) < f.coarse
         enough = zero.mean(axis=1) >= 0.8 * self._fewest
         parted = self._parted(zero[enough])
         q = q[enough][np.argsort(-parted, kind="stable")[: int((parted > MAYBE).sum())]]
@@ -136,7 +132,7 @@ class Search:
         looked = self._looked + LOOKED
         while len(q) and not self.complete and self._looked < looked:
             found, flats = len(self.found), len(self.flats)
-            for better in self._settled(q[0], max(1e-6, 100 * f.blur)):
+            for better in self._settled(q[0], f.coarse):
                 if not self.complete and self._new(better[None])[0]:
                     self._keep(better)
             q = q[1:]
@@ -153,7 +149,7 @@ class Search:
             new &= np.abs(np.array(self.refused) @ q.T).max(axis=0) < 1 - 1e-6
         if self.found:
             basis = np.linalg.qr(np.array(self.found).T)[0]
-            new &= np.linalg.norm(q - q @ basis @ basis.T, axis=1) > max(1e-6, 30 * self.factors.blur)
+            new &= np.linalg.norm(q - q @ basis @ basis.T, axis=1) > self.factors.near
         return new
 
     def _apart(self, q: Float[Array, " n b"]) -> Bool[Array, " n"]:
@@ -162,37 +158,42 @@ class Search:
             return np.ones(len(q), dtype=bool)
         sizes = np.array([null.shape[1] for null in self.flats])
         inside = np.add.reduceat((q @ np.concatenate(self.flats, axis=1)) ** 2, np.cumsum(sizes) - sizes, axis=1)
-        return inside.max(axis=1) < 1 - 1e-6 - 60 * self.factors.blur
+        return inside.max(axis=1) < 1 - 2 * self.factors.near
 
     def _keep(self, q: Float[Array, " b"]) -> None:
         zero = np.abs(self.factors.unit @ q) < self.factors.tolerance(q)
-        if self._parted(zero[None])[0] > PARTED:
+        if self._parted(zero[None], 10 * FITTED)[0] > PARTED:
             self.found.append(q)
             self.zeros.append(zero)
 
     def drop(self, rows: Int[Array, " k"]) -> None:
         """Gives up one of these directions: the one whose zeros a plane parts worst from the rest."""
-        worst = int(rows[self._parted(np.array(self.zeros)[rows]).argmin()])
+        worst = int(rows[self._parted(np.array(self.zeros)[rows], 10 * FITTED).argmin()])
         self.refused.append(self.found.pop(worst))
         self.zeros.pop(worst)
 
-    def filled(self) -> tuple[Float[Array, " b b"], Bool[Array, " b m"]] | None:
-        """The directions as columns, and their zeros; those not found filled in with mixtures. None where none serve.
+    def closed(self, off: Bool[Array, " m"], others: Float[Array, " k b"]) -> tuple[Array, bool] | None:
+        """The direction (b,) that is zero where a record is known to be off, and whether it is the only one.
 
-        Where one record leaves off only neurons that another leaves off too, its direction is not determined, and
-        any mixture with that of the other serves as well: all records but the other come out right.
+        None where there is none.
+
+        Args:
+            off: the neurons that it leaves off.
+            others: the directions of other records. Where another is zero on all these rows too, the part that
+                differs from it most is taken: what serves for all records but the other.
         """
-        q, zeros = list(self.found), list(self.zeros)
-        for null in sorted(self.flats, key=lambda flat: flat.shape[1]):
-            if len(q) == self.factors.rank:
-                break
-            basis = np.linalg.qr(np.array(q).T)[0] if q else np.zeros((self.factors.rank, 0))
-            left = null - basis @ (basis.T @ null)
-            main = np.linalg.svd(left)[2][0]
-            if np.linalg.norm(left @ main) > 1e-3:
-                q.append(null @ main)
-                zeros.append(np.abs(self.factors.unit @ q[-1]) < self.factors.tolerance(q[-1]))
-        return (np.array(q).T, np.array(zeros)) if len(q) == self.factors.rank else None
+        rows = np.nonzero(off)[0]
+        if len(rows) < self.factors.rank:
+            return None
+        null = self._null(rows)
+        basis = np.linalg.qr(others.T)[0]
+        left = null - basis @ (basis.T @ null)
+        main = np.linalg.svd(left)[2][0]
+        if np.linalg.norm(left @ main) < self.factors.near:
+            return None
+        q = null @ main
+        zero = np.abs(self.factors.unit[rows] @ q) < self.factors.tolerance(q)[rows]
+        return (q, null.shape[1] == 1) if zero.mean() > 0.99 else None
 
     def _settled(self, q: Float[Array, " b"], coarse: float) -> list[Float[Array, " b"]]:
         """The directions that a candidate leads to, each fixed by all rows that are zero under it.
@@ -225,7 +226,7 @@ class Search:
         null = self._null(zero)
         return [null[:, 0]] if null.shape[1] == 1 else []
 
-    def _parted(self, zero: Bool[Array, " n m"]) -> Float[Array, " n"]:
+    def _parted(self, zero: Bool[Array, " n m"], steps: int = FITTED) -> Float[Array, " n"]:
         """(n,) how well a plane through the neurons' weights parts those that are zero from the others, as a share.
 
         Well for those that one record leaves off. Where there are more records than classes, mixtures of
@@ -236,7 +237,7 @@ class Search:
         count = zero.sum(axis=1, keepdims=True)
         margin = np.where(zero, 1 / np.maximum(count, 1), 1 / np.maximum(zero.shape[1] - count, 1))
         fitted = margin
-        for _ in range(FITTED):
+        for _ in range(steps):
             fitted = signs * ((signs * margin) @ self.sides @ self.sides.T)
             # Ho and Kashyap 1965: margins that are exceeded grow, which finds the plane where there is one.
             margin = margin + np.maximum(fitted - margin, 0)
@@ -245,7 +246,7 @@ class Search:
     def _null(self, rows: Int[Array, " k"]) -> Float[Array, " b c"]:
         """(b, c) what is zero on all of these rows but those that stand for a dimension alone."""
         f = self.factors
-        small = max(1e-6, 100 * f.blur)
+        small = f.coarse
         given = f.unit[rows]
         s, v = _axes(given, small)
         # Leverage 1: the row alone stands for a dimension.
@@ -256,7 +257,7 @@ class Search:
 
     def _among(self, null: Float[Array, " b c"]) -> list[Float[Array, " b"]]:
         """The mixtures of some vectors that are zero on more rows than other mixtures are."""
-        small = max(1e-6, 100 * self.factors.blur)
+        small = self.factors.coarse
         flat = self.factors.unit @ null
         length = np.linalg.norm(flat, axis=1)
         flat = flat[length > small] / length[length > small, None]
@@ -283,64 +284,3 @@ def _axes(rows: Float[Array, " k b"], small: float) -> tuple[Float[Array, " r"],
     # Squared, values below 1e-7 drown in rounding.
     kept = int((square[: b - 1] > max(small, 1e-6) ** 2).sum())
     return np.sqrt(square[:kept]), v
-
-
-def unseen(unit: torch.Tensor, sets: Int[Array, " n k"], near: float) -> Float[Array, " c b"]:
-    """A direction that is zero on all rows of a set, for each set that has one.
-
-    Args:
-        unit: (m, b) rows of length 1.
-        sets: (n, k) rows of each draw, k >= b.
-        near: what counts as zero.
-    """
-    rows = unit[torch.from_numpy(sets)]
-    square = rows.mT @ rows
-    # Inverted, the space that the rows do not reach outweighs all else.
-    inverse, _ = torch.linalg.inv_ex(square + 1e-14 * torch.eye(unit.shape[1], dtype=unit.dtype))
-    length, most = inverse.norm(dim=1).max(dim=1)
-    q = inverse[torch.arange(len(inverse)), :, most] / length[:, None]
-    zero = (rows @ q[:, :, None]).abs().amax(dim=(1, 2)) < max(near, 1e-5)
-    return q[zero & torch.isfinite(q).all(dim=1)].numpy()
-
-
-def candidates(unit: torch.Tensor, sets: Int[Array, " n k"], near: float) -> Float[Array, " c b"]:
-    """Directions that are zero on all rows of a set but two, and on two rows that were set aside for testing.
-
-    Multiplied by the inverse of the matrix of a set's first b rows, that set becomes the unit vectors, and a
-    direction that is zero on all of it but rows i and j has two entries. Their ratio is told by any further row
-    on which it is zero: the same by every one. One inverse thus serves b (b - 1) / 2 subsets of b - 2 rows, each
-    of which stands for all subsets of b - 1 rows above it.
-
-    Args:
-        unit: (m, b) rows of length 1.
-        sets: (n, b + 6) rows of each draw.
-        near: by how much of themselves two ratios may differ and count as one.
-    """
-    b = unit.shape[1]
-    inverse, info = torch.linalg.inv_ex(unit[torch.from_numpy(sets[:, :b])])
-    size = inverse.norm(dim=1, keepdim=True)
-    # A set whose rows are nearly dependent lies in what two records share, and tells nothing.
-    good = (info == 0) & (size.amax(dim=(1, 2)) < 1e6)
-    inverse, tested = (inverse / size)[good], unit[torch.from_numpy(sets[:, b:])][good]
-    seen = torch.bmm(tested, inverse).float().permute(1, 2, 0).contiguous()
-    first, second = (torch.tensor(side) for side in zip(*combinations(range(b), 2), strict=True))
-    tiny = seen.abs() < max(1e-6, near)
-    ratio = torch.where(tiny[:, first] & tiny[:, second], torch.inf, seen[:, first] / seen[:, second])
-    rising = list(ratio.unbind(0))
-    for i, j in _NETWORK:
-        rising[i], rising[j] = torch.minimum(rising[i], rising[j]), torch.maximum(rising[i], rising[j])
-    hit, value = torch.zeros_like(rising[0], dtype=torch.bool), torch.zeros_like(rising[0])
-    for low, high in pairwise(rising):
-        same = (high - low) <= near * (low.abs() + 1e-3)
-        value, hit = torch.where(same, low, value), hit | same
-    pair, draw = torch.nonzero(hit, as_tuple=True)
-    # The ratio again in double precision, from the tested row that says it best.
-    rows = torch.arange(len(pair))
-    above = torch.bmm(tested[draw], inverse[draw][rows, :, first[pair]].unsqueeze(2)).squeeze(2)
-    below = torch.bmm(tested[draw], inverse[draw][rows, :, second[pair]].unsqueeze(2)).squeeze(2)
-    exact = above / below
-    off = (exact - value[pair, draw].double()[:, None]).abs()
-    share = exact[rows, torch.where(off.isnan(), torch.inf, off).argmin(dim=1)]
-    q = inverse[draw, :, first[pair]] - share[:, None] * inverse[draw, :, second[pair]]
-    q = q / q.norm(dim=1, keepdim=True)
-    return q[torch.isfinite(q).all(dim=1)].numpy()
