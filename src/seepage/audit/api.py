@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -15,11 +15,11 @@ from seepage.audit.asked import wanted_by
 from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python
-from seepage.audit.records import Facts, checked, data_facts, known_spec, packages, spec_identity
+from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity, splits_identity
 from seepage.audit.run import execute
+from seepage.audit.scenery import Staged
 from seepage.audit.setting import Setting, from_config
 from seepage.audit.training import Trainer
-from seepage.cases.scene import Scene
 from seepage.cases.world import World
 from seepage.core.attack import Attack
 from seepage.core.defense import Defense
@@ -181,68 +181,95 @@ def audit(
         for name, given in (("nonmembers", nonmembers), ("recipe", recipe), ("judge", judge), ("prior", prior)):
             if given is not None:
                 raise ConfigError(f"{name}: the audit of an encoder of texts has no use for it: leave it out")
-        live = _of_texts(model, members, public, seed, reading or Reading(), options)
+        live = sentences.from_python(model, members, public, seed, reading or Reading(), options, granted)
     else:
         splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
         spec = input or infer_spec(splits)
         splits = checked(splits, spec, "refuse")
         victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
-        live = _of_records(victim, splits, spec, input, _trainer(recipe), judge, brought, Path(out), seed)
-    wanted = attacks_of(attacks)
-    arms = arms_of(defenses)
-    written: dict[str, Any] = {
-        "model": type(model).__name__ if not isinstance(model, str | Path) else str(model),
-        "access": str(granted),
-        "budget": budget,
-        "seed": seed,
+        live = _of_records(victim, splits, spec, input, _trainer(recipe), judge, brought, Path(out), seed, granted)
+    named = str(model) if isinstance(model, str | Path) else type(model).__name__
+    setting = live_setting(
+        replace(live, name=named),
+        {"model": named, "access": str(granted), "budget": budget, "seed": seed},
+        attacks=attacks,
+        defenses=defenses,
+        budget=budget,
+        top_k=top_k,
+        seed=seed,
+        out=Path(out),
+        gate=gate,
+        tolerance=tolerance,
+        title=title or f"Audit of {named}",
+    )
+    return execute(setting, progress, fresh)
+
+
+def live_setting(
+    live: Staged,
+    written: Mapping[str, Any],
+    *,
+    attacks: Attack | Named | Sequence[Attack | Named],
+    defenses: Defense | Named | Sequence[Defense | Named],
+    budget: int | None,
+    top_k: int,
+    seed: int,
+    out: Path,
+    gate: Mapping[str, float] | None,
+    tolerance: float,
+    title: str,
+) -> Setting:
+    """The setting of a call: a scene of live objects, which no other process can rebuild.
+
+    Args:
+        live: the scene.
+        written: what the call said of it, for the record.
+        attacks: as for `audit`.
+        defenses: as for `audit`.
+        budget: as for `audit`.
+        top_k: as for `audit`.
+        seed: as for `audit`.
+        out: as for `audit`.
+        gate: as for `audit`.
+        tolerance: as for `audit`.
+        title: of the report.
+
+    Raises:
+        ConfigError: for an attack, defense or gate that cannot be used.
+    """
+    wanted, arms = attacks_of(attacks), arms_of(defenses)
+    whole = {
+        **written,
         "attack": [{"name": w.attack.name, **w.attack.model_dump(mode="json")} for w in wanted],
         "defense": [{"name": a.name, **a.params} for arm in arms for a in arm.applied],
         "gate": dict(gate or {}),
         "verdict": {"tolerance": tolerance},
     }
-    setting = Setting(
-        title=title or f"Audit of {written['model']}",
+    return Setting(
+        title=title,
         seed=seed,
-        access=granted,
+        access=live.access,
         budget=budget,
         wanted=wanted,
         arms=arms,
         gates=gates_of(gate or {}),
         tolerance=tolerance,
-        out=Path(out),
+        out=out,
         processes=1,
-        as_written=written,
-        as_resolved=written,
+        scene=live.scene,
+        offers=live.offers,
+        identity=live.identity,
+        victim_facts={"name": live.name, "kind": live.kind, **live.victim_facts},
+        data_facts=live.data_facts,
+        as_written=whole,
+        as_resolved=whole,
         reusable=live.known,
         resumable=live.known,
         index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
-        most=top_k,
-        scene=live.scene,
-        offers=lambda: live.scene.offers,
-        identity=live.identity,
-        victim_facts={"name": written["model"], "kind": live.kind},
-        data_facts=live.data_facts,
         brought=live.brought,
+        most=top_k,
     )
-    return execute(setting, progress, fresh)
-
-
-@dataclass(frozen=True)
-class _Live:
-    """What a call gave, as a scene, and what is said of it."""
-
-    scene: Scene
-    identity: Mapping[str, Any]
-    kind: str
-    data_facts: Facts
-    known: bool
-    brought: Brought | None = None
-
-
-def _of_texts(model: Any, members: Any, public: Any, seed: int, reading: Reading, options: Mapping[str, Any]) -> _Live:
-    found = sentences.from_python(model, members, public, seed, reading, options)
-    return _Live(found.scene, found.identity, found.kind, found.data_facts, found.known)
 
 
 def _of_records(
@@ -255,7 +282,8 @@ def _of_records(
     brought: Brought,
     out: Path,
     seed: int,
-) -> _Live:
+    access: Access,
+) -> Staged:
     world = World(
         open_victim=lambda: victim,
         spec=spec,
@@ -271,9 +299,7 @@ def _of_records(
     fingerprint = getattr(victim, "fingerprint", None)
     identity = {
         "packages": packages(),
-        "members": splits.members.digest(),
-        "nonmembers": None if splits.nonmembers is None else splits.nonmembers.digest(),
-        "public": None if splits.public is None else splits.public.digest(),
+        **splits_identity(splits),
         "spec": spec_identity(spec),
         "victim": fingerprint,
         # A live callable is nobody's but this call's.
@@ -282,7 +308,8 @@ def _of_records(
         "prior": brought.identity,
     }
     known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
-    return _Live(world, identity, type(victim).__name__, data_facts(splits), known, brought)
+    kind = type(victim).__name__
+    return Staged(world, kind, kind, identity, access, data_facts(splits), known=known, brought=brought)
 
 
 def check_numbers(budget: Any, seed: Any, tolerance: Any, top_k: Any) -> None:

@@ -1,18 +1,20 @@
 """What an audit of an encoder of texts is made of: from an audit file, or from live objects."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 from seepage.audit.config import AuditConfig, DataTable
-from seepage.audit.records import Facts, beside, packages
+from seepage.audit.records import Facts, beside, packages, splits_identity
+from seepage.audit.scenery import Staged
 from seepage.audit.training import source_digest
 from seepage.cases.sentences import Sentences
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.records import Splits
 from seepage.core.registry import load
 from seepage.core.victim import Model, TextEncoder
+from seepage.core.vocabulary import Access
 from seepage.core.words import words
 from seepage.data import Reading
 from seepage.data.texts import OPTIONS, as_texts, texts_apart
@@ -20,27 +22,7 @@ from seepage.targets import open_encoder
 from seepage.targets.encoder import CallableEncoder, folder_digest
 
 
-@dataclass(frozen=True)
-class Texts:
-    """The scene of an encoder with what its record says.
-
-    Attributes:
-        scene: the encoder and its texts; the encoder is opened when it is first asked for.
-        identity: what decides the results besides attacks and arms.
-        name, kind: of the encoder, for reports.
-        data_facts: counts, for the record.
-        known: whether the encoder can be told apart from others, so that findings may be used again.
-    """
-
-    scene: Sentences
-    identity: Mapping[str, Any]
-    name: str
-    kind: str
-    data_facts: Facts
-    known: bool
-
-
-def from_file(config: AuditConfig, base: Path) -> Texts:
+def from_file(config: AuditConfig, base: Path) -> Staged:
     """The scene of an audit file with `[victim] kind = "encoder"`.
 
     Raises:
@@ -70,13 +52,21 @@ def from_file(config: AuditConfig, base: Path) -> Texts:
         {"kind": "encoder", **_told_apart(options)},
         config.victim.name or _name(options),
         "encoder",
+        # Vectors are all that an encoder gives: the default of classifiers is not meant.
+        access=config.victim.access if "access" in config.victim.model_fields_set else Access.EMBEDDINGS,
         known="path" in options,
     )
 
 
 def from_python(
-    encoder: Any, members: Any, public: Any, seed: int, reading: Reading, options: Mapping[str, Any]
-) -> Texts:
+    encoder: Any,
+    members: Any,
+    public: Any,
+    seed: int,
+    reading: Reading,
+    options: Mapping[str, Any],
+    access: Access,
+) -> Staged:
     """The scene of a call of `seepage.audit` whose members are texts.
 
     Raises:
@@ -95,6 +85,7 @@ def from_python(
         {"kind": "encoder", "fingerprint": fingerprint},
         name,
         type(opened).__name__,
+        access=access,
         known=fingerprint is not None,
     )
 
@@ -129,17 +120,13 @@ def _texts(
     name: str,
     kind: str,
     *,
+    access: Access,
     known: bool,
-) -> Texts:
+) -> Staged:
     apart, checks = texts_apart(splits, overlap)
     scene = Sentences(open_encoder=open_it, members=apart.members, public=apart.public, seed=seed, checks=tuple(checks))
-    identity = {
-        "packages": packages(),
-        "members": apart.members.digest(),
-        "public": None if apart.public is None else apart.public.digest(),
-        "victim": dict(victim),
-    }
-    return Texts(scene, identity, name, kind, _data_facts(apart), known)
+    identity = {"packages": packages(), **splits_identity(apart), "victim": dict(victim)}
+    return Staged(scene, name, kind, identity, access, _data_facts(apart), known=known)
 
 
 def _data_facts(splits: Splits) -> Facts:

@@ -5,47 +5,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from seepage.audit import sentences
 from seepage.audit.asked import wanted_by
-from seepage.audit.captured import from_file, spec_of
-from seepage.audit.config import AuditConfig, FederatedTable, make_defense, parse
+from seepage.audit.config import AuditConfig, make_defense, parse
 from seepage.audit.facts import facts_of
-from seepage.audit.federated import federation
-from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.plan import Arm, Plan, Wanted, make_plan
 from seepage.audit.play import Stage
 from seepage.audit.preflight import preflights
-from seepage.audit.priors import Brought, from_table
-from seepage.audit.records import (
-    Facts,
-    checked,
-    data_facts,
-    known_spec,
-    packages,
-    read_data,
-    spec_identity,
-    splits_identity,
-)
-from seepage.audit.training import Trainer
+from seepage.audit.priors import Brought
+from seepage.audit.records import Facts
+from seepage.audit.staged import staged
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.world import World
-from seepage.core.errors import ConfigError
 from seepage.core.record import Check, Preflight
 from seepage.core.records import Splits
 from seepage.core.seeds import derive
-from seepage.core.spec import InputSpec
-from seepage.core.victim import Model
 from seepage.core.vocabulary import Access, Leak, closure
-from seepage.data import (
-    blind_baseline,
-    check_splits,
-)
+from seepage.data import blind_baseline, check_splits
 from seepage.store.files import RunFolder, read_json, write_json
-from seepage.targets import infer_spec, open_victim
 
 
 @dataclass(frozen=True)
@@ -215,32 +193,11 @@ def from_config(
     Raises:
         ConfigError, DataError, ModelError: for what cannot be used.
     """
-    if config.victim.kind == "encoder":
-        return _of_texts(config, content, base=base, out=out, trust_pickle=trust_pickle, text=text, index_url=index_url)
-    declared = None if config.victim.input is None else config.victim.input.spec()
     runs, table = out or Path(config.run.out), config.victim
-    if table.kind == "update":
-        spec = spec_of(declared, config.data, base)
-        brought = from_table(config.prior, spec, runs / "priors", base)
-        made, splits = _captured(config, spec, base, trust_pickle, brought)
-    else:
-        splits = read_data(config.data, declared, config.seed, base)
-        spec = declared or infer_spec(splits)
-        splits = checked(splits, spec, config.data.overlap)
-        brought = from_table(config.prior, spec, runs / "priors", base)
-        given = Given(config, declared, spec, splits, runs, base, trust_pickle, brought)
-        made = _federation(given) if table.kind == "federated" else _classifier(given)
-    identity = {
-        "packages": packages(),
-        **splits_identity(splits),
-        "spec": spec_identity(spec),
-        "judge": config.judge.kind,
-        "prior": brought.identity,
-        **made.identity,
-    }
-    name = table.name or made.name
+    made = staged(config, base=base, runs=runs, trust_pickle=trust_pickle)
+    noun = {"class_noun": config.data.noun} if config.data.noun else {}
     return Setting(
-        title=config.title or f"Audit of {name}",
+        title=config.title or f"Audit of {made.name}",
         seed=config.seed,
         access=made.access,
         budget=table.budget,
@@ -252,198 +209,17 @@ def from_config(
         processes=config.run.processes,
         scene=made.scene,
         offers=made.offers,
-        identity=identity,
-        victim_facts={"name": name, "kind": table.kind, **made.facts},
-        data_facts={**data_facts(splits), **({"class_noun": config.data.noun} if config.data.noun else {})},
+        identity=made.identity,
+        victim_facts={"name": made.name, "kind": made.kind, **made.victim_facts},
+        data_facts={**made.data_facts, **noun},
         as_written=content,
         as_resolved=config.resolved(),
-        reusable=table.kind not in ("http", "callable"),
+        reusable=made.known,
         resumable=True,
         respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
         text=text,
         index_url=index_url,
-        brought=brought,
+        brought=made.brought,
         most=table.top_k,
         kept=made.kept,
     )
-
-
-@dataclass(frozen=True)
-class Given:
-    """What an audit file gave, read: what a scene is made of."""
-
-    config: AuditConfig
-    declared: InputSpec | None
-    spec: InputSpec
-    splits: Splits
-    runs: Path
-    base: Path
-    trust_pickle: bool
-    brought: Brought
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A scene, and what is to be said of it."""
-
-    scene: Scene
-    name: str
-    identity: Mapping[str, Any]
-    access: Access
-    offers: Callable[[], frozenset[Access]]
-    kept: Callable[[str], Path | None] = field(default=lambda name: None)
-    facts: Facts = field(default_factory=dict[str, float | str | None])
-
-
-def _captured(
-    config: AuditConfig, spec: InputSpec, base: Path, trust_pickle: bool, brought: Brought
-) -> tuple[_Made, Splits]:
-    """A captured update: its records, if there are any, are the batch itself."""
-    table = config.victim
-    if "access" in table.model_fields_set and table.access is not Access.UPDATES:
-        raise ConfigError(f"[victim] access: a captured update gives 'updates', not '{table.access}'")
-    options = victim_options(config, base)
-    found = from_file(config, options, spec, base, trust_pickle, brought.shelf)
-    scene, name = found.scene, str(options.get("net") or where_from(options))
-    made = _Made(
-        scene,
-        f"an update of {name}",
-        {"captured": found.digest},
-        Access.UPDATES,
-        lambda: scene.offers,
-        facts=found.facts,
-    )
-    return made, Splits(scene.members, scene.nonmembers, scene.public)
-
-
-def _federation(given: Given) -> _Made:
-    config, table = given.config, given.config.victim
-    scene, told = federation(
-        config.federated or FederatedTable(),
-        {**victim_options(config, given.base)},
-        given.spec,
-        given.splits,
-        given.brought.shelf,
-        config.seed,
-        given.trust_pickle,
-    )
-    granted = table.access if "access" in table.model_fields_set else Access.UPDATES
-    if granted not in (Access.UPDATES, Access.ROUNDS):
-        raise ConfigError(
-            f"[victim] access: of a federation the adversary sees 'updates', or it leads the 'rounds' with models of "
-            f"its own (a malicious server); not '{table.access}'"
-        )
-    identity = {"victim": {"kind": table.kind, **fingerprints(table.options)}, "federated": told}
-    name = str(table.options.get("net") or where_from(table.options))
-    return _Made(scene, name, identity, granted, lambda: scene.offers)
-
-
-def _classifier(given: Given) -> _Made:
-    config, spec, splits = given.config, given.spec, given.splits
-    if config.federated is not None:
-        raise ConfigError('[federated] belongs to [victim] kind = "federated"')
-    kept = given.runs / "models"
-    trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
-    recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
-    table = config.victim
-    options = victim_options(config, given.base)
-    if table.kind == "recipe":
-        if options:
-            raise ConfigError(
-                f"[victim] unknown key '{next(iter(options))}': a recipe's own options go under [recipe] options"
-            )
-        if recipe is None:
-            raise ConfigError('[victim] kind = "recipe" needs a [recipe]')
-        open_it = _from_recipe(recipe, splits, config.seed)
-    else:
-
-        def open_it() -> Model:
-            return open_victim(
-                table.kind, spec, {**options, **classes_like(table.kind, options, splits)}, given.trust_pickle
-            )
-
-    world = World(
-        open_victim=open_it,
-        spec=spec,
-        members=splits.members,
-        nonmembers=splits.nonmembers,
-        public=splits.public,
-        recipe=recipe,
-        judge_kind=config.judge.kind,
-        adversary_spec=known_spec(given.declared, splits, spec),
-        priors=given.brought.shelf,
-        seed=config.seed,
-    )
-
-    def where(name: str) -> Path | None:
-        if trainer is None:
-            return None
-        if name == "victim":
-            wants = table.kind == "recipe"
-            return trainer.kept_at(splits.members, derive(config.seed, "victim"), spec, kept) if wants else None
-        records = world.twin_records
-        return None if records is None else trainer.kept_at(records, derive(config.seed, "victim"), spec, kept)
-
-    def offers() -> frozenset[Access]:
-        # A victim that is yet to be trained is believed to give what the file grants.
-        return closure([table.access]) if table.kind == "recipe" else world.victim.offers
-
-    return _Made(
-        scene=world,
-        name=trainer.name if table.kind == "recipe" and trainer is not None else where_from(options),
-        identity={
-            "victim": {"kind": table.kind, **fingerprints(options)},
-            "recipe": None if trainer is None else trainer.identity,
-        },
-        access=table.access,
-        offers=offers,
-        kept=where,
-    )
-
-
-def _of_texts(
-    config: AuditConfig,
-    content: dict[str, Any],
-    *,
-    base: Path,
-    out: Path | None,
-    trust_pickle: bool,
-    text: str | None,
-    index_url: str | None,
-) -> Setting:
-    """The setting of an audit file whose victim is an encoder of texts."""
-    found = sentences.from_file(config, base)
-    table, runs = config.victim, out or Path(config.run.out)
-    return Setting(
-        title=config.title or f"Audit of {found.name}",
-        seed=config.seed,
-        # Vectors are all that an encoder gives: the default of classifiers is not meant.
-        access=table.access if "access" in table.model_fields_set else Access.EMBEDDINGS,
-        budget=table.budget,
-        wanted=[wanted for table in config.attack for wanted in wanted_by(table)],
-        arms=[Arm(), *(Arm(make_defense(table), table.aware) for table in config.defense)],
-        gates=config.gate,
-        tolerance=config.verdict.tolerance,
-        out=runs,
-        processes=config.run.processes,
-        scene=found.scene,
-        offers=lambda: found.scene.offers,
-        identity=found.identity,
-        victim_facts={"name": found.name, "kind": found.kind},
-        data_facts=found.data_facts,
-        as_written=content,
-        as_resolved=config.resolved(),
-        reusable=found.known,
-        resumable=True,
-        respawn={"content": content, "base": str(base), "out": str(runs), "trust_pickle": trust_pickle},
-        text=text,
-        index_url=index_url,
-        most=table.top_k,
-    )
-
-
-def _from_recipe(recipe: Any, splits: Splits, seed: int) -> Callable[[], Model]:
-    def open_it() -> Model:
-        return recipe.fit(np.arange(len(splits.members)), derive(seed, "victim"))
-
-    return open_it

@@ -1,19 +1,18 @@
 """`seepage.audit_update`: what a server could read out of one update that a client of federated learning sent."""
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from seepage.audit.api import Named, arms_of, attacks_of, check_numbers, gates_of
+from seepage.audit.api import Named, check_numbers, live_setting
 from seepage.audit.captured import Round, names_of, read, scene_of
 from seepage.audit.priors import from_python
 from seepage.audit.records import data_facts, packages, spec_identity, splits_identity
 from seepage.audit.run import execute
-from seepage.audit.setting import Setting
+from seepage.audit.scenery import Staged
 from seepage.core.attack import Attack
 from seepage.core.defense import Defense
 from seepage.core.errors import ConfigError
@@ -132,50 +131,44 @@ def audit_update(
         priors=brought.shelf,
         seed=seed,
     )
-    wanted, arms = attacks_of(attacks), arms_of(defenses)
-    written: dict[str, Any] = {
-        "net": type(net).__name__,
-        "kind": known.kind,
-        "records": records,
-        "local_batch": local_batch,
-        "epochs": epochs,
-        "rate": rate,
-        "mode": mode,
-        "seed": seed,
-        "attack": [{"name": w.attack.name, **w.attack.model_dump(mode="json")} for w in wanted],
-        "defense": [{"name": a.name, **a.params} for arm in arms for a in arm.applied],
-        "gate": dict(gate or {}),
-        "verdict": {"tolerance": tolerance},
-    }
     scene, name = found.scene, type(net).__name__
     splits = Splits(scene.members, scene.nonmembers, scene.public)
-    setting = Setting(
-        title=title or f"Audit of an update of {name}",
-        seed=seed,
-        access=Access.UPDATES,
-        budget=None,
-        wanted=wanted,
-        arms=arms,
-        gates=gates_of(gate or {}),
-        tolerance=tolerance,
-        out=Path(out),
-        processes=1,
-        scene=scene,
-        offers=lambda: scene.offers,
-        identity={
-            "packages": packages(),
-            **splits_identity(splits),
-            "spec": spec_identity(input),
-            "prior": brought.identity,
-            "captured": found.digest,
+    identity = {
+        "packages": packages(),
+        **splits_identity(splits),
+        "spec": spec_identity(input),
+        "prior": brought.identity,
+        "captured": found.digest,
+    }
+    setting = live_setting(
+        Staged(
+            scene,
+            name,
+            "update",
+            identity,
+            Access.UPDATES,
+            data_facts(splits),
+            victim_facts=found.facts,
+            brought=brought,
+        ),
+        {
+            "net": name,
+            "kind": known.kind,
+            "records": records,
+            "local_batch": local_batch,
+            "epochs": epochs,
+            "rate": rate,
+            "mode": mode,
+            "seed": seed,
         },
-        victim_facts={"name": name, "kind": "update", **found.facts},
-        data_facts=data_facts(splits),
-        as_written=written,
-        as_resolved=written,
-        reusable=True,
-        resumable=True,
-        index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
-        brought=brought,
+        attacks=attacks,
+        defenses=defenses,
+        budget=None,
+        top_k=5,
+        seed=seed,
+        out=Path(out),
+        gate=gate,
+        tolerance=tolerance,
+        title=title or f"Audit of an update of {name}",
     )
     return execute(setting, progress, fresh)

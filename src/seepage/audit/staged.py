@@ -1,0 +1,221 @@
+"""The scene of an audit file, of whatever kind its victim is, with what is to be said of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seepage.audit.captured import from_file, spec_of
+from seepage.audit.config import AuditConfig, FederatedTable
+from seepage.audit.federated import federation
+from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
+from seepage.audit.priors import Brought, from_table
+from seepage.audit.records import (
+    checked,
+    data_facts,
+    known_spec,
+    packages,
+    read_data,
+    spec_identity,
+    splits_identity,
+)
+from seepage.audit.scenery import Staged
+from seepage.audit.sentences import from_file as from_texts
+from seepage.audit.training import Trainer
+from seepage.cases.world import World
+from seepage.core.errors import ConfigError
+from seepage.core.records import Splits
+from seepage.core.seeds import derive
+from seepage.core.spec import InputSpec
+from seepage.core.victim import Model
+from seepage.core.vocabulary import Access, closure
+from seepage.targets import infer_spec, open_victim
+
+
+def staged(config: AuditConfig, *, base: Path, runs: Path, trust_pickle: bool = False) -> Staged:
+    """The scene of an audit file: records read, nothing trained, opened or asked.
+
+    Args:
+        config: the file, checked.
+        base: folder that relative paths in the file start from.
+        runs: folder of the runs, where priors and models are kept.
+        trust_pickle: whether model files may run code.
+
+    Raises:
+        ConfigError, DataError, ModelError: for what cannot be used.
+    """
+    if config.victim.kind == "encoder":
+        return from_texts(config, base)
+    makers = {"update": _captured, "federated": _federation}
+    return makers.get(config.victim.kind, _classifier)(Given(config, base, runs, trust_pickle))
+
+
+@dataclass(frozen=True)
+class Given:
+    """An audit file, and where it stands."""
+
+    config: AuditConfig
+    base: Path
+    runs: Path
+    trust_pickle: bool
+
+    @property
+    def declared(self) -> InputSpec | None:
+        return None if self.config.victim.input is None else self.config.victim.input.spec()
+
+    def read(self) -> tuple[InputSpec, Splits]:
+        """One input, and the records, checked."""
+        splits = read_data(self.config.data, self.declared, self.config.seed, self.base)
+        spec = self.declared or infer_spec(splits)
+        return spec, checked(splits, spec, self.config.data.overlap)
+
+    def brought(self, spec: InputSpec) -> Brought:
+        """The priors."""
+        return from_table(self.config.prior, spec, self.runs / "priors", self.base)
+
+    def identity(self, splits: Splits, spec: InputSpec, brought: Brought) -> dict[str, Any]:
+        """What decides the results, whatever the victim."""
+        return {
+            "packages": packages(),
+            **splits_identity(splits),
+            "spec": spec_identity(spec),
+            "judge": self.config.judge.kind,
+            "prior": brought.identity,
+        }
+
+
+def _captured(given: Given) -> Staged:
+    """A captured update: its records, if there are any, are the batch itself."""
+    config, table = given.config, given.config.victim
+    spec = spec_of(given.declared, config.data, given.base)
+    brought = given.brought(spec)
+    if "access" in table.model_fields_set and table.access is not Access.UPDATES:
+        raise ConfigError(f"[victim] access: a captured update gives 'updates', not '{table.access}'")
+    options = victim_options(config, given.base)
+    found = from_file(config, options, spec, given.base, given.trust_pickle, brought.shelf)
+    scene = found.scene
+    splits = Splits(scene.members, scene.nonmembers, scene.public)
+    return Staged(
+        scene,
+        name=table.name or f"an update of {options.get('net') or where_from(options)}",
+        kind=table.kind,
+        identity={**given.identity(splits, spec, brought), "captured": found.digest},
+        access=Access.UPDATES,
+        data_facts=data_facts(splits),
+        victim_facts=found.facts,
+        brought=brought,
+    )
+
+
+def _federation(given: Given) -> Staged:
+    config, table = given.config, given.config.victim
+    spec, splits = given.read()
+    brought = given.brought(spec)
+    scene, told = federation(
+        config.federated or FederatedTable(),
+        {**victim_options(config, given.base)},
+        spec,
+        splits,
+        brought.shelf,
+        config.seed,
+        given.trust_pickle,
+    )
+    granted = table.access if "access" in table.model_fields_set else Access.UPDATES
+    if granted not in (Access.UPDATES, Access.ROUNDS):
+        raise ConfigError(
+            f"[victim] access: of a federation the adversary sees 'updates', or it leads the 'rounds' with models of "
+            f"its own (a malicious server); not '{table.access}'"
+        )
+    return Staged(
+        scene,
+        name=table.name or str(table.options.get("net") or where_from(table.options)),
+        kind=table.kind,
+        identity={
+            **given.identity(splits, spec, brought),
+            "victim": {"kind": table.kind, **fingerprints(victim_options(config, given.base))},
+            "federated": told,
+        },
+        access=granted,
+        data_facts=data_facts(splits),
+        brought=brought,
+    )
+
+
+def _classifier(given: Given) -> Staged:
+    config = given.config
+    if config.federated is not None:
+        raise ConfigError('[federated] belongs to [victim] kind = "federated"')
+    spec, splits = given.read()
+    brought = given.brought(spec)
+    kept = given.runs / "models"
+    trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
+    recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
+    table = config.victim
+    options = victim_options(config, given.base)
+    if table.kind == "recipe":
+        if options:
+            raise ConfigError(
+                f"[victim] unknown key '{next(iter(options))}': a recipe's own options go under [recipe] options"
+            )
+        if recipe is None:
+            raise ConfigError('[victim] kind = "recipe" needs a [recipe]')
+        open_it = _from_recipe(recipe, splits, config.seed)
+    else:
+
+        def open_it() -> Model:
+            return open_victim(
+                table.kind, spec, {**options, **classes_like(table.kind, options, splits)}, given.trust_pickle
+            )
+
+    world = World(
+        open_victim=open_it,
+        spec=spec,
+        members=splits.members,
+        nonmembers=splits.nonmembers,
+        public=splits.public,
+        recipe=recipe,
+        judge_kind=config.judge.kind,
+        adversary_spec=known_spec(given.declared, splits, spec),
+        priors=brought.shelf,
+        seed=config.seed,
+    )
+
+    def where(name: str) -> Path | None:
+        if trainer is None:
+            return None
+        if name == "victim":
+            wants = table.kind == "recipe"
+            return trainer.kept_at(splits.members, derive(config.seed, "victim"), spec, kept) if wants else None
+        records = world.twin_records
+        return None if records is None else trainer.kept_at(records, derive(config.seed, "victim"), spec, kept)
+
+    def offers() -> frozenset[Access]:
+        # A victim that is yet to be trained is believed to give what the file grants.
+        return closure([table.access]) if table.kind == "recipe" else world.victim.offers
+
+    named = trainer.name if table.kind == "recipe" and trainer is not None else where_from(options)
+    return Staged(
+        scene=world,
+        name=table.name or named,
+        kind=table.kind,
+        identity={
+            **given.identity(splits, spec, brought),
+            "victim": {"kind": table.kind, **fingerprints(options)},
+            "recipe": None if trainer is None else trainer.identity,
+        },
+        access=table.access,
+        data_facts=data_facts(splits),
+        opened=offers,
+        known=table.kind not in ("http", "callable"),
+        brought=brought,
+        kept=where,
+    )
+
+
+def _from_recipe(recipe: Any, splits: Splits, seed: int) -> Callable[[], Model]:
+    def open_it() -> Model:
+        return recipe.fit(np.arange(len(splits.members)), derive(seed, "victim"))
+
+    return open_it
