@@ -131,7 +131,7 @@ def _constant(victim: Victim) -> Victim:
     """A victim of the same kind that says the same whatever it was trained on or is asked."""
     if isinstance(victim, Updates):
         asked = victim.asked
-        return replace(_silent(victim), asked=None if asked is None else lambda net: _silent(asked(net)))
+        return replace(_silent(victim), asked=None if asked is None else lambda net, turn: _silent(asked(net, turn)))
     if isinstance(victim, TextEncoder):
         return DeafEncoder()
     assert isinstance(victim, Model)

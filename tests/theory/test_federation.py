@@ -12,6 +12,7 @@ from seepage.attacks.gradient.entry import entry
 from seepage.attacks.gradient.phong2017 import LinearLayer
 from seepage.cases import gradient
 from seepage.cases.federation import Federation
+from seepage.core.counts import whole_counts
 from seepage.core.errors import ConfigError, DataError, ModelError
 from seepage.core.guess import Posterior, Reconstruction
 from seepage.core.records import Records
@@ -24,7 +25,7 @@ from seepage.core.vocabulary import Access
 from seepage.models.client_nets import CLIENT_NETS, client_net
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.scoring.gradient import score
-from seepage.scoring.gradient_labels import by_chance, overlap, rounded
+from seepage.scoring.gradient_labels import by_chance, overlap
 from seepage.testing.cases import gradient_case, smooth_pictures
 
 SHAPE, CLASSES = (3, 16, 16), 5
@@ -271,7 +272,7 @@ def test_reconstructions_of_another_shape_or_not_finite_are_refused() -> None:
 
 def test_labels_are_counted_with_repeats() -> None:
     assert overlap(np.array([2, 0, 1]), np.array([1, 1, 1])) == pytest.approx(2 / 3)
-    np.testing.assert_array_equal(rounded(np.array([0.5, 0.3, 0.2]), 4), [2, 1, 1])
+    np.testing.assert_array_equal(whole_counts(np.array([0.5, 0.3, 0.2]), 4), [2, 1, 1])
 
 
 @pytest.mark.parametrize("truth", [[4, 0, 0, 0], [1, 1, 1, 1], [0, 5, 2, 1]])

@@ -18,7 +18,7 @@ from torch import nn
 
 from seepage.attacks.gradient.label_counts import UntrainedCounts, closed_form, recovered_counts, recovered_labels
 from seepage.attacks.gradient.label_learning import LearnedCounts
-from seepage.attacks.gradient.label_parts import Path, on_simplex, whole
+from seepage.attacks.gradient.label_parts import Path, on_simplex
 from seepage.attacks.gradient.last import last_gradient, last_layer
 from seepage.attacks.gradient.ma2023 import ILRG
 from seepage.attacks.gradient.wainakh2022 import LLG, by_impact
@@ -26,6 +26,7 @@ from seepage.attacks.gradient.yin2021_labels import GradInversionLabels
 from seepage.attacks.gradient.zhao2020 import IDLG
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.attack import LabelAttack
+from seepage.core.counts import whole_counts
 from seepage.core.errors import DataError
 from seepage.core.knowledge import GradientKnowledge
 from seepage.core.records import Records
@@ -38,7 +39,7 @@ from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, Mode
 from seepage.models.recipes import seeded
 from seepage.models.training import fit_classifier
-from seepage.scoring.gradient_labels import by_chance, overlap, rounded
+from seepage.scoring.gradient_labels import by_chance, overlap
 
 SPEC, CLASSES = InputSpec((1, 8, 8)), 10
 NETS: tuple[tuple[str, Mode], ...] = (
@@ -89,7 +90,7 @@ def shares(attack: LabelAttack, knowledge: GradientKnowledge, *updates: Update) 
 
 
 def recall(found: np.ndarray, records: Records) -> float:
-    return overlap(rounded(found, len(records)), counts(records))
+    return overlap(whole_counts(found, len(records)), counts(records))
 
 
 def blind_net() -> ClientNet:
@@ -411,6 +412,6 @@ def test_shares_and_counts_keep_their_sums(values: list[float], n: int) -> None:
     assert found.sum() == pytest.approx(1)
     assert (found >= 0).all()
     assert np.all(np.diff(found[np.argsort(values, kind="stable")]) >= -1e-12)
-    assert whole(found, n).sum() == n
+    assert whole_counts(found, n).sum() == n
     # Nearest: what is a distribution already stays.
     np.testing.assert_allclose(on_simplex(found), found, atol=1e-12)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from seepage.core.records import Records
 from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Update
-from seepage.data import Reading, as_records, as_splits
+from seepage.data import Reading, as_records, as_splits, without_overlap
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.targets import infer_spec, load_network
@@ -29,6 +29,9 @@ from seepage.targets.update_files import Tensors, as_update, difference, fill, l
 _MODEL = ("net", "net_options", "build", "build_args", "weights", "classes", "class_names")
 _FILES = ("update", "before", "after")
 KEYS = (*_MODEL, *_FILES)
+
+# Rungs that can be told where the true batch is given, and not else.
+_OF_THE_BATCH = frozenset({"labels", "counts", "statistics"})
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ class Round:
             "steps": self.steps,
             "epochs": 1 if gradient else self.epochs,
             "mode": self.mode,
-            # What a client's optimiser was cannot be known from its update alone; a gradient has none.
-            "optimiser": "none" if gradient else None,
+            # A gradient is that of plain SGD; what a client's optimiser was cannot be told from its steps.
+            "optimiser": "sgd" if gradient else None,
             "normalisation": "as declared" if normalised else None,
             "prior": "public records" if public else None,
         }
@@ -160,6 +163,7 @@ def scene_of(
     public: Any = None,
     reading: Reading | None = None,
     priors: PriorSource | None = None,
+    overlap: Literal["refuse", "drop"] = "refuse",
     seed: int = 0,
 ) -> Captured:
     """The scene of a captured update: with the true batch a federation of one client, else a capture.
@@ -175,6 +179,7 @@ def scene_of(
         public: what the adversary may own.
         reading: how they are read.
         priors: where the adversary gets its priors from.
+        overlap: what is done about records of the batch that are among the others too.
         seed: of the audit.
 
     Raises:
@@ -187,6 +192,8 @@ def scene_of(
     sent = {"sent_as": update.kind, "parameters": float(net.parameters), "buffers_sent": float(len(update.buffers))}
     digest = {"round": repr(known), "update": _digest(update), "weights": _digest_of(net)}
     if batch is None:
+        if refused := sorted(set(known.knows or ()) & _OF_THE_BATCH):
+            raise ConfigError(f"knows: {', '.join(refused)} can be told where the true batch is given, and it is not")
         owned = None
         if public is not None:
             owned = _inside(as_records(public, spec=spec, what="public", reading=reading), spec, "public")
@@ -204,6 +211,16 @@ def scene_of(
         )
         return Captured(scene, {**sent, "true_batch": "not given: nothing can be scored"}, digest)
     splits = as_splits(batch, nonmembers, public, spec=spec, class_names=names, reading=reading)
+    apart = without_overlap(splits)
+    twice = (
+        0 if splits.nonmembers is None or apart.nonmembers is None else len(splits.nonmembers) - len(apart.nonmembers)
+    )
+    if twice and overlap == "refuse":
+        raise DataError(
+            f"{twice} of the non-members are records of the true batch: the update of another batch would be made of "
+            'them too. Leave them out, or say overlap = "drop" under [data]'
+        )
+    splits = apart
     members = _inside(splits.members, spec, "the true batch")
     if members.y is None:
         raise DataError("the true batch needs its classes, numbered as the model numbers them")
@@ -214,7 +231,7 @@ def scene_of(
     known = replace(known, records=len(members))
     ladder = known.ladder(splits.public is not None, normalised)
     told = {name for name in RUNGS if getattr(ladder, name).value is not None}
-    granted = set(known.knows or ()) & {"labels", "counts"}
+    granted = set(known.knows or ()) & _OF_THE_BATCH
     scene = Federation(
         members=members,
         nonmembers=None if splits.nonmembers is None else _inside(splits.nonmembers, spec, "nonmembers"),
@@ -262,6 +279,7 @@ def from_file(
         public=public,
         reading=reading_of(config.data),
         priors=priors,
+        overlap=config.data.overlap,
         seed=config.seed,
     )
 

@@ -79,9 +79,9 @@ class Plan:
     left_out: tuple[LeftOut, ...]
 
 
-# Forms whose control is the same attack given other records' answers: it needs no twin.
+# Forms of inversion whose control is the same attack given other records' answers: it needs no twin.
 _BY_ANSWERS = ("record", "text")
-_MINUTES = "it takes minutes, for it trains a generator or agents first: ask for '{}' by name, or for all attacks"
+_MINUTES = "it takes minutes: ask for '{}' by name, or for all attacks"
 
 
 def everything(thorough: bool = False) -> list[Wanted]:
@@ -193,7 +193,7 @@ def make_plan(
                     title=describe(attack, want.label),
                     arm=arm,
                     budget=limit,
-                    cost=asked * (1 if scene.twin_missing is not None and attack.form not in _BY_ANSWERS else 2),
+                    cost=asked * (2 if scene.twin_missing is None or _by_answers(attack) else 1),
                     opens=attack.opens(granted),
                 )
             )
@@ -202,6 +202,10 @@ def make_plan(
         why = "; ".join(f"{left.attack}: {left.reason}" for left in left_out) or "no attack was asked for"
         raise ConfigError(f"nothing can be run: {why}")
     return Plan(digest([cell.key for cell in cells]), tuple(cells), tuple(left_out))
+
+
+def _by_answers(attack: Attack) -> bool:
+    return attack.leak is Leak.INVERSION and attack.form in _BY_ANSWERS
 
 
 def _obstacle(

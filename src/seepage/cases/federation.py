@@ -73,7 +73,7 @@ class Federation(Scene):
 
     @property
     def offers(self) -> frozenset[Access]:
-        return frozenset({Access.ROUNDS})
+        return frozenset({Access.ROUNDS if self.captured is None else Access.UPDATES})
 
     @cached_property
     def rows(self) -> Int[Array, " k n"]:
@@ -134,8 +134,10 @@ class Federation(Scene):
         return sent
 
     @property
-    def training(self) -> Training:
-        """How the victim and its twin came to be, for defenses that act inside the clients."""
+    def training(self) -> Training | None:
+        """How the victim and its twin came to be, for defenses that act inside the clients; None of a captured one."""
+        if self.captured is not None:
+            return None
         missing = self.twin_missing is not None
         return Training(
             recipe=self.recipe(self.members, self.rows, "clients"),

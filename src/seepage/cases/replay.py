@@ -36,9 +36,7 @@ class UpdateReplay:
         self._net, self._ladder = net, ladder
         self._sign = 1.0 if update.kind == "gradient" else -1.0
         self._names = list(net.weights())
-        self._target = np.concatenate(
-            [np.asarray(update.tensors[name], np.float64).reshape(-1) for name in self._names]
-        )
+        self._target = np.concatenate([update.tensor(name).astype(np.float64).reshape(-1) for name in self._names])
         self._steps = 1 if update.kind == "gradient" else ladder.steps.value
 
     @property

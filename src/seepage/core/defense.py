@@ -118,8 +118,10 @@ class UpdateDefense(Defense):
             asked = victim.asked
             if asked is None:
                 return Updates(sent)
-            again = rng.spawn(1)[0]
-            return Updates(sent, lambda net: self._defended(asked(net), again))
+            seed = int(rng.integers(2**62))
+            return Updates(
+                sent, lambda net, turn: self._defended(asked(net, turn), np.random.default_rng([seed, turn]))
+            )
         if not isinstance(victim, Update):
             return super().on_victim(victim, rng)
         return self.apply(victim, rng)
@@ -154,8 +156,10 @@ class AggregateDefense(Defense):
         seen, asked = self._summed(victim, rng), victim.asked
         if asked is None:
             return seen
-        again = rng.spawn(1)[0]
-        return replace(seen, asked=lambda net: self._summed(asked(net), again))
+        seed = int(rng.integers(2**62))
+        return replace(
+            seen, asked=lambda net, turn: self._summed(asked(net, turn), np.random.default_rng([seed, turn]))
+        )
 
     def _summed(self, sent: Updates, rng: np.random.Generator) -> Updates:
         groups = self.groups(len(sent))

@@ -177,6 +177,7 @@ class Target:
         self.access = closure(wanted) & offered
         self.meter = Meter(budget, on_charge)
         self._most = most if Access.SCORES not in self.access else None
+        self._rounds = 0
         self._kept: dict[str, Array] = {}
         self._ask: dict[str, Callable[..., Any]] = {}
         self.spec: InputSpec | None = None
@@ -188,7 +189,7 @@ class Target:
             self._ask["update"] = lambda client: victim.clients[client]
             asked = victim.asked
             if asked is not None:
-                self._ask["round"] = lambda net: asked(net)
+                self._ask["round"] = lambda net, turn: asked(net, turn)
         elif isinstance(victim, Update):
             self.clients = 1
             self._ask["update"] = lambda client: (victim,)[client]
@@ -353,4 +354,5 @@ class Target:
         """
         ask = self._open(Access.ROUNDS, "round")
         self.meter.charge(self.clients or 1, Access.ROUNDS)
-        return ask(net).clients
+        self._rounds += 1
+        return ask(net, self._rounds).clients

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from seepage.core.errors import DataError
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Access
 
@@ -115,6 +116,28 @@ class Update:
     def offers(self) -> frozenset[Access]:
         return frozenset({Access.UPDATES})
 
+    def tensor(self, name: str, shape: tuple[int, ...] | None = None) -> Array:
+        """One tensor, looked at before it is computed with.
+
+        Args:
+            name: of the parameter.
+            shape: of the model's parameter, brought to which it is given; None takes it as it came.
+
+        Raises:
+            DataError: when it is missing, of another size, or holds NaN or infinite values.
+        """
+        if name not in self.tensors:
+            known = ", ".join(sorted(self.tensors)) or "none"
+            raise DataError(f"the update has no tensor '{name}' of the model; it has {known}")
+        found = np.asarray(self.tensors[name])
+        if shape is not None and found.size != int(np.prod(shape)):
+            raise DataError(
+                f"the update's '{name}' has shape {found.shape}, the model's has {shape}: it is of another model"
+            )
+        if not np.isfinite(found).all():
+            raise DataError(f"the update's '{name}' holds NaN or infinite values: nothing can be read of it")
+        return found if shape is None else found.reshape(shape)
+
 
 @dataclass(frozen=True)
 class Updates:
@@ -122,12 +145,13 @@ class Updates:
 
     Attributes:
         clients: the updates, by client number.
-        asked: what the same clients send when they are given another model (`models.federated.ClientNet`), as
-            an active server does; None where the round is over.
+        asked: what the same clients send when they are given another model (`models.federated.ClientNet`) in a
+            further round, as an active server does; rounds are numbered from 1, and what clients draw (noise,
+            dropout, order) they draw anew in each. None where the round is over.
     """
 
     clients: tuple[Update, ...]
-    asked: "Callable[[Any], Updates] | None" = None
+    asked: "Callable[[Any, int], Updates] | None" = None
 
     def __len__(self) -> int:
         return len(self.clients)

@@ -154,11 +154,11 @@ class ClientNet:
         """Logits (n, classes) of records (n, *shape) at `weights` (those sent, when not given); differentiable."""
         own = self._modules[mode]
         held = {} if weights is None else dict(weights)
-        buffers = self.buffers(x.dtype)
         if weights is None:
             held = {name: w.detach().to(x.dtype) for name, w in own.named_parameters()}
-        named = {name for name, _ in own.named_buffers()}
-        out = functional_call(own, {**held, **{k: v for k, v in buffers.items() if k in named}}, (self.prepare(x),))
+        # In "train" mode batch normalisation keeps no statistics; in "eval" mode nothing writes to them.
+        kept = {name: b.to(x.dtype) if b.is_floating_point() else b for name, b in own.named_buffers()}
+        out = functional_call(own, {**held, **kept}, (self.prepare(x),))
         if not isinstance(out, Tensor):
             raise ModelError(f"the client's network answered a {type(out).__name__}; a tensor of logits was wanted")
         return out
@@ -180,15 +180,11 @@ class ClientNet:
         """Mean cross-entropy; `y` are classes (n,), or distributions over them (n, classes)."""
         return functional.cross_entropy(self.logits(x, weights, mode), y)
 
-    def gradient(
-        self, x: Tensor, y: Tensor, weights: Named | None = None, mode: Mode = "eval", create_graph: bool = False
-    ) -> dict[str, Tensor]:
+    def gradient(self, x: Tensor, y: Tensor, weights: Named | None = None, mode: Mode = "eval") -> dict[str, Tensor]:
         """The gradient of the mean loss by parameter, in the precision of `x`; zero where the loss knows no way."""
         held = self.weights(x.dtype) if weights is None else dict(weights)
         held = {name: w if w.requires_grad else w.requires_grad_(True) for name, w in held.items()}
-        found = torch.autograd.grad(
-            self.loss(x, y, held, mode), list(held.values()), create_graph=create_graph, materialize_grads=True
-        )
+        found = torch.autograd.grad(self.loss(x, y, held, mode), list(held.values()), materialize_grads=True)
         return dict(zip(held, found, strict=True))
 
     def trained(
@@ -198,7 +194,6 @@ class ClientNet:
         rows: list[Int[Array, " _"]],
         rate: float,
         mode: Mode,
-        create_graph: bool = False,
         along: Slope | None = None,
     ) -> dict[str, Tensor]:
         """The weights after one step of SGD for each of `rows`, starting from those sent.
@@ -209,13 +204,9 @@ class ClientNet:
         for some in rows:
             picked = torch.from_numpy(some)
             slope = (
-                self.gradient(x[picked], y[picked], held, mode, create_graph)
-                if along is None
-                else along(x[picked], y[picked], held)
+                self.gradient(x[picked], y[picked], held, mode) if along is None else along(x[picked], y[picked], held)
             )
-            held = {name: w - rate * slope[name] for name, w in held.items()}
-            if not create_graph:
-                held = {name: w.detach() for name, w in held.items()}
+            held = {name: (w - rate * slope[name]).detach() for name, w in held.items()}
         return held
 
     def round(
@@ -239,9 +230,11 @@ class ClientNet:
             ConfigError: when one record a step meets batch normalisation in "train" mode.
             ModelError: when records are to be clipped one by one and meet batch normalisation.
         """
-        if self.has_batch_norm and local.mode == "train" and min(local.batch or len(x), len(x)) < 2:
+        sizes = [len(rows) for rows in local.batches(len(x), np.arange(len(x)))]
+        if self.has_batch_norm and local.mode == "train" and min(sizes if local.kind == "delta" else [len(x)]) < 2:
             raise ConfigError(
-                "batch normalisation cannot train on one record a step: give batches of two or more, or mode = 'eval'"
+                f"batch normalisation cannot train on one record a step, and {len(x)} records in local batches of "
+                f"{local.batch or len(x)} leave one alone: give another batch size, or mode = 'eval'"
             )
         records, labels = torch.from_numpy(x).to(dtype), torch.from_numpy(y).long()
         # Dropout draws from torch's own generator.
@@ -262,7 +255,8 @@ class ClientNet:
         if private is None:
             return lambda x, y, weights: self.gradient(x, y, weights, local.mode)
         refuse_batch_norm(self._modules["eval"])
-        draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        # From a stream of its own: the order of the records is then that of an undefended client.
+        draws = torch.Generator().manual_seed(int(rng.spawn(1)[0].integers(2**62)))
         expected = n if local.kind == "gradient" else min(local.batch or n, n)
 
         def loss(x: Tensor, y: Tensor, weights: Named) -> Tensor:
@@ -288,12 +282,14 @@ def round_recipe(net: ClientNet, local: LocalTraining, records: Records, each: i
         local, y = replace(local, private=private or local.private), records.labels()
         own = np.arange(len(records)).reshape(-1, each)
 
-        def asked(sent_out: ClientNet) -> Updates:
-            streams = [stream(seed, "federation", name, str(client)) for client in range(len(own))]
+        def asked(sent_out: ClientNet, turn: int) -> Updates:
+            # A further round draws anew: noise that came twice could be taken off.
+            which = ("federation", name, *((f"round {turn}",) if turn else ()))
+            streams = [stream(seed, *which, str(client)) for client in range(len(own))]
             rounds = zip(own, streams, strict=True)
             return Updates(tuple(sent_out.round(records.x[rows], y[rows], local, rng) for rows, rng in rounds))
 
-        return replace(asked(net), asked=asked)
+        return replace(asked(net, 0), asked=asked)
 
     return Recipe(train, records, "federated round", options={"local": local})
 

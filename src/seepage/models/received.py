@@ -64,11 +64,12 @@ def inspect_received(
         The alarms; none for a model without a mark.
     """
     found: list[Alarm] = []
-    for name, weight in net.weights().items():
+    weights = net.weights()
+    for name, weight in weights.items():
         rows = weight.reshape(len(weight), -1).numpy() if weight.dim() >= 2 else np.zeros((0, 0))
         if len(rows) < FEWEST or rows.shape[1] < SHORT:
             continue
-        bias = net.weights().get(name.removesuffix("weight") + "bias")
+        bias = weights.get(name.removesuffix("weight") + "bias")
         found += _identical(name, rows, None if bias is None else bias.numpy())
         found += _mirrored(name, rows)
     if x is not None and y is not None and len(x) > 1:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from seepage.core.errors import DataError, ModelError
+from seepage.core.errors import ConfigError, DataError, ModelError
 from seepage.core.victim import Update
 from seepage.models.federated import LocalTraining, Mode
 from seepage.models.recipes import seeded
@@ -90,6 +90,9 @@ class TextNet:
         # Classifiers of sequences that are read from left to right find their last token by it.
         config.pad_token_id = self.pad
         most = int(getattr(config, "max_position_embeddings", 0) or 512)
+        # Models of the RoBERTa family number positions from behind the padding token's.
+        counted = [m for m in own.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == most]
+        most -= max((m.padding_idx + 1 for m in counted if m.padding_idx is not None), default=0)
         self.length = most if length is None else min(length, most)
         self._eval = own
         with torch.no_grad():
@@ -211,14 +214,10 @@ class TextNet:
             raise DataError("the model classifies texts, and these have no classes")
         return functional.cross_entropy(out, y)
 
-    def gradient(
-        self, batch: Batch, y: Tensor | None, weights: Named, mode: Mode = "eval", create_graph: bool = False
-    ) -> dict[str, Tensor]:
+    def gradient(self, batch: Batch, y: Tensor | None, weights: Named, mode: Mode = "eval") -> dict[str, Tensor]:
         """The gradient of the mean loss by parameter; zero where the loss knows no way."""
         held = {name: w if w.requires_grad else w.requires_grad_(True) for name, w in weights.items()}
-        found = torch.autograd.grad(
-            self.loss(batch, y, held, mode), list(held.values()), create_graph=create_graph, materialize_grads=True
-        )
+        found = torch.autograd.grad(self.loss(batch, y, held, mode), list(held.values()), materialize_grads=True)
         return dict(zip(held, found, strict=True))
 
     def trained(
@@ -250,9 +249,14 @@ class TextNet:
 
         Raises:
             DataError: for texts that cannot be read, or classes that the model does not have.
+            ConfigError: for DP-SGD.
         """
         if y is not None and self.classes and int(y.max()) >= self.classes:
             raise DataError(f"classes 0 to {self.classes - 1} were wanted for this model, got {int(y.max())}")
+        if local.private is not None:
+            raise ConfigError(
+                "clients who train on texts do not clip record by record yet: DP-SGD cannot be put before them"
+            )
         batch, labels = self.encode(texts), None if y is None else torch.from_numpy(y).long()
         own = self if dtype is torch.float32 else self.to(dtype)
         with seeded(int(rng.integers(2**62))):

@@ -19,7 +19,7 @@ from seepage.core.secrets import CapturedSecret, GradientSecret, Secret
 from seepage.core.vocabulary import Modality
 from seepage.scoring import controls as against
 from seepage.scoring import gradient_consistency, gradient_labels, gradient_texts
-from seepage.scoring.inversion_records import RecordMean, ssim
+from seepage.scoring.inversion_records import RecordMean, ssim, unit_rows
 
 Array = np.ndarray
 HEADLINE = "record_identified"
@@ -151,7 +151,7 @@ class _Truth:
         self.others = len(apart)
         pool = np.concatenate([batch.x, apart]).reshape(len(batch) + len(apart), -1).astype(np.float64)
         self._mean = pool.mean(axis=0)
-        self._pool = _unit(pool - self._mean)
+        self._pool = unit_rows(pool - self._mean)
 
     @property
     def unit(self) -> str:
@@ -214,7 +214,7 @@ class _Truth:
 
     def _identified(self, x: Float[Array, " n ..."]) -> Float[Array, " n"]:
         """The odds that the record in its place is nearest to each row: ties count as a fair draw."""
-        likeness = np.round(_unit(x.reshape(len(x), -1) - self._mean) @ self._pool.T, 9)
+        likeness = np.round(unit_rows(x.reshape(len(x), -1) - self._mean) @ self._pool.T, 9)
         found = np.zeros(len(x))
         for row, here in enumerate(likeness):
             # The records of other clients are in the pool as others.
@@ -235,11 +235,6 @@ def _span(records: Records) -> Float[Array, " ..."]:
         return np.asarray(float(np.ptp(records.x)) or 1.0)
     wide = np.ptp(records.x, axis=0)
     return np.where(wide > 0, wide, 1.0)
-
-
-def _unit(rows: Float[Array, " n d"]) -> Float[Array, " n d"]:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-12)
 
 
 def _squares(a: Float[Array, " n ..."], b: Float[Array, " m ..."], span: Array) -> Float[Array, " n m"]:

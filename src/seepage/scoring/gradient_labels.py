@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import binom
 
+from seepage.core.counts import whole_counts
 from seepage.core.errors import DataError
 from seepage.core.guess import Guess, Posterior, Reconstruction
 from seepage.core.record import Exposure, Score
@@ -35,15 +36,6 @@ def by_chance(truth: Int[Array, " c"]) -> float:
         # E min(count, M) = sum_{k=1}^{count} P(M >= k).
         total += float(binom.sf(np.arange(count), n, 1 / c).sum())
     return total / n
-
-
-def rounded(share: Float[Array, " c"], n: int) -> Int[Array, " c"]:
-    """Counts that sum to `n` nearest to `n * share`: largest remainders; ties go to the lower class."""
-    wanted = share / share.sum() * n
-    counts = np.floor(wanted).astype(np.int64)
-    for c in np.argsort(-(wanted - counts), kind="stable")[: n - int(counts.sum())]:
-        counts[c] += 1
-    return counts
 
 
 class _Counts:
@@ -77,7 +69,7 @@ class _Counts:
             shares[shares.sum(axis=1) == 0] = 1.0
         else:
             return None
-        counts = [rounded(share, int(n)) for share, n in zip(shares, self.truth.sum(axis=1), strict=True)]
+        counts = [whole_counts(share, int(n)) for share, n in zip(shares, self.truth.sum(axis=1), strict=True)]
         return np.array([overlap(g, t) for g, t in zip(counts, self.truth, strict=True)])
 
     def scored(self, value: Float[Array, " k"], controls: Controls) -> Score:

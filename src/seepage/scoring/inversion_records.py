@@ -70,7 +70,7 @@ def identified(guess: Float[Array, " n d"], truth: Float[Array, " n d"]) -> Floa
         truth: one row a record, in the same order.
     """
     mean = truth.mean(axis=0)
-    likeness = _unit(guess - mean) @ _unit(truth - mean).T
+    likeness = unit_rows(guess - mean) @ unit_rows(truth - mean).T
     # Rows that are the same up to rounding are tied.
     likeness = np.round(likeness, 9)
     own = np.diag(likeness)[:, None]
@@ -78,7 +78,8 @@ def identified(guess: Float[Array, " n d"], truth: Float[Array, " n d"]) -> Floa
     return np.where(above == 0, 1.0 / tied, 0.0)
 
 
-def _unit(rows: Array) -> Array:
+def unit_rows(rows: Float[Array, " n d"]) -> Float[Array, " n d"]:
+    """Rows of length one; a row of zeros stays one."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-12)
 

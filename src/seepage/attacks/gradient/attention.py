@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seepage.core.errors import DataError
 from seepage.core.victim import Update
 from seepage.models.text_clients import TextNet
 
@@ -75,13 +74,9 @@ class AttentionLayer:
         """
         parts: list[Array] = []
         for name, turned in zip(self.weights, self.columns, strict=True):
-            if name not in update.tensors:
-                raise DataError(f"the update holds no tensor '{name}': it is of another model, or that layer is frozen")
-            tensor = np.asarray(update.tensors[name])
+            tensor = update.tensor(name)
             if tensor.dtype.itemsize < 4:
                 tensor = tensor.astype(np.float32)
-            if not np.isfinite(tensor).all():
-                raise DataError(f"the update's tensor '{name}' holds NaN or infinite values: nothing can be read of it")
             parts.append(tensor.T if turned else tensor)
         return np.concatenate(parts)
 

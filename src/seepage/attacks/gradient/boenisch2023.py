@@ -55,7 +55,8 @@ class TrapWeights(GradientAttack):
         rows: list[Array] = []
         owner: list[int] = []
         for client, update in enumerate(target.round(net)):
-            found = divided(update.tensors[first.weight], update.tensors[first.bias], batch)
+            sent = update.tensor(first.weight, (first.width, knowledge.spec.size))
+            found = divided(sent, update.tensor(first.bias, (first.width,)), batch)
             rows.extend(found)
             owner.extend([client] * len(found))
         inputs = np.stack(rows) if rows else np.zeros((0, knowledge.spec.size))

@@ -58,7 +58,7 @@ class Layer:
         """
         held = net.weights(torch.float64)
         weight, bias = held[first.weight].numpy().reshape(first.width, -1), held[str(first.bias)].numpy()
-        d_weight, d_bias = tensor(update, first.weight, weight.shape), tensor(update, str(first.bias), bias.shape)
+        d_weight, d_bias = update.tensor(first.weight, weight.shape), update.tensor(str(first.bias), bias.shape)
         return cls(weight, bias, d_weight, d_bias.astype(np.float64))
 
     def positive(self, factors: Factors) -> Float[Array, " m"]:
@@ -155,7 +155,7 @@ class Spear(GradientAttack):
         # In double precision: what is exact to 300 dB should not end at the 150 of single precision.
         x = np.clip(first.records(inputs, spec.shape), spec.bounds.low, spec.bounds.high)
         owner = np.repeat(np.arange(len(solved)), [len(s.inputs) for s in solved])
-        whole = [s.found == s.rank and bool((s.agreement >= AGREED).all()) for s in solved]
+        whole = [0 < s.rank == s.found and bool((s.agreement >= AGREED).all()) for s in solved]
         facts: dict[str, float | str | None] = {
             "rank_median": float(np.median([s.rank for s in solved])),
             "clients_solved": float(sum(whole)),
@@ -240,22 +240,6 @@ def _scaled(layer: Layer, factors: Factors, q: Float[Array, " b b"]) -> tuple[Fl
     off = inputs @ layer.weight[live].T + layer.bias[live] <= 0
     zeros = np.array([np.abs(factors.unit @ one) < factors.tolerance(one) for one in q.T])
     return inputs, (off == zeros).mean(axis=1)
-
-
-def tensor(update: Update, name: str, shape: tuple[int, ...]) -> Array:
-    """A tensor of an update, as `shape`.
-
-    Raises:
-        DataError: when it is missing, of another size or not finite.
-    """
-    if name not in update.tensors:
-        raise DataError(f"the update has no tensor '{name}': it is not one of this model")
-    found = np.asarray(update.tensors[name])
-    if found.size != int(np.prod(shape)):
-        raise DataError(f"the update's tensor '{name}' should have shape {shape}, got {found.shape}")
-    if not np.isfinite(found).all():
-        raise DataError(f"the update's tensor '{name}' holds NaN or infinity: nothing can be read out of it")
-    return found.reshape(shape)
 
 
 def rectified(net: ClientNet, first: Entry) -> bool:

@@ -7,7 +7,6 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from seepage.core.attack import TextGradientAttack
-from seepage.core.errors import DataError
 from seepage.core.guess import Texts
 from seepage.core.knowledge import Knowledge, TextGradientKnowledge
 from seepage.core.outlook import Outlook
@@ -82,12 +81,7 @@ def _lengths(update: Update, name: str) -> Float[Array, " v"]:
     Raises:
         DataError: where the tensor is missing or not finite.
     """
-    if name not in update.tensors:
-        raise DataError(f"the update holds no tensor '{name}': it is of another model, or the embedding is frozen")
-    rows = np.asarray(update.tensors[name], dtype=np.float64)
-    if not np.isfinite(rows).all():
-        raise DataError(f"the update's tensor '{name}' holds NaN or infinite values: nothing can be read of it")
-    return np.linalg.norm(rows, axis=1)
+    return np.linalg.norm(update.tensor(name).astype(np.float64), axis=1)
 
 
 def moved_rows(length: Float[Array, " v"], sigmas: float) -> Int[Array, " m"]:

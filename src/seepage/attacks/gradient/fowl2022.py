@@ -88,11 +88,11 @@ class RobbingTheFed(GradientAttack):
 
     def _sorted(self, update: Update) -> list[Float[Array, " d"]]:
         """What each bin that is not empty holds."""
-        weight, bias = update.tensors[WEIGHT].astype(np.float64), update.tensors[BIAS].astype(np.float64)
+        weight, bias = update.tensor(WEIGHT).astype(np.float64), update.tensor(BIAS).astype(np.float64)
         # Row j minus row j + 1; the last bin has none above it.
         weight = weight - np.vstack([weight[1:], np.zeros((1, weight.shape[1]))])
         bias = bias - np.append(bias[1:], 0.0)
-        live = np.abs(bias) > self.least * max(float(np.abs(update.tensors[BIAS]).max()), 1e-300)
+        live = np.abs(bias) > self.least * max(float(np.abs(update.tensor(BIAS)).max()), 1e-300)
         return [weight[j] / bias[j] for j in np.nonzero(live)[0] if np.isfinite(weight[j] / bias[j]).all()]
 
     def _records(self, knowledge: GradientKnowledge, prepared: Float[Array, " n d"]) -> Float[Array, " n ..."]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from seepage.attacks.gradient.last import LastGradient, LastLayer, last_gradient, last_layer, last_layer_obstacle
 from seepage.core.attack import LabelAttack
+from seepage.core.counts import whole_counts
 from seepage.core.guess import Posterior
 from seepage.core.knowledge import GradientKnowledge
 from seepage.core.outlook import Outlook
@@ -44,7 +45,7 @@ class Counts:
 
     @property
     def counts(self) -> Int[Array, " c"]:
-        return whole(self.shares, self.batch)
+        return whole_counts(self.shares, self.batch)
 
     @property
     def labels(self) -> Int[Array, " n"]:
@@ -239,15 +240,6 @@ def on_simplex(shares: Float[Array, " c"]) -> Float[Array, " c"]:
     last = int(np.nonzero(falling > over)[0][-1])
     found = np.maximum(shares - over[last], 0)
     return found / found.sum()
-
-
-def whole(shares: Float[Array, " c"], n: int) -> Int[Array, " c"]:
-    """Counts that sum to `n`, nearest to `n * shares`: the largest remainders are raised."""
-    wanted = shares * n
-    counts = np.floor(wanted + 1e-9).astype(np.int64)
-    for k in np.argsort(counts - wanted, kind="stable")[: max(n - int(counts.sum()), 0)]:
-        counts[k] += 1
-    return counts
 
 
 def offness(shares: Float[Array, " c"], n: int) -> float:

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from seepage.core.errors import DataError
 from seepage.core.knowledge import GradientKnowledge, Knowledge
 from seepage.core.victim import Update
 from seepage.models.federated import ClientNet
@@ -145,25 +144,11 @@ def last_gradient(knowledge: GradientKnowledge, update: Update, layer: LastLayer
     layer = layer or last_layer(knowledge.net)
     if layer is None:
         raise ValueError("a fully connected last layer is needed; `obstacle` says so")
-    weight = _tensor(update, layer.weight, layer.w.shape)
-    bias = None if layer.bias is None else _tensor(update, layer.bias, layer.c.shape)
+    weight = update.tensor(layer.weight, layer.w.shape).astype(np.float64)
+    bias = None if layer.bias is None else update.tensor(layer.bias, layer.c.shape).astype(np.float64)
     if update.kind == "gradient":
         return LastGradient(layer, weight, bias)
     rate, steps = knowledge.assumptions.rate.value, knowledge.assumptions.steps.value
     scaled = bool(rate) and bool(steps)
     unit = -1.0 / (float(rate) * int(steps)) if scaled else -1.0
     return LastGradient(layer, weight * unit, None if bias is None else bias * unit, int(steps or 1), scaled)
-
-
-def _tensor(update: Update, name: str, shape: tuple[int, ...]) -> Array:
-    if name not in update.tensors:
-        known = ", ".join(sorted(update.tensors)) or "none"
-        raise DataError(f"the update has no tensor '{name}', which is the model's last layer; it has {known}")
-    sent = np.asarray(update.tensors[name]).astype(np.float64)
-    if sent.shape != shape:
-        raise DataError(
-            f"the update's '{name}' has shape {sent.shape}, the model's has {shape}: it is of another model"
-        )
-    if not np.isfinite(sent).all():
-        raise DataError(f"the update's '{name}' holds NaN or infinite values: ask for the update again")
-    return sent

@@ -73,6 +73,8 @@ class LBFGS:
         self._count[rows] = 0
         self._moves[rows] = 0
         self._turns[rows] = 0
+        self._along[rows] = 0
+        self._across[rows] = 0
 
     def _first_length(self) -> Tensor:
         """Where nothing is known of the curvature: a step of length one."""

@@ -167,7 +167,8 @@ def reconstruction(
     sure = np.where(finite, -solved.objective, -1e30)
     return Reconstruction(
         knowledge.spec.bounds.clip(x),
-        solved.labels.reshape(-1),
+        # Labels that were told are nothing that was found.
+        solved.labels.reshape(-1) if "labels" in got.guessed else None,
         confidence=np.repeat(sure, slots),
         client=np.repeat(np.arange(got.clients), slots),
         trace={"objective": solved.curve, "objective_at": solved.at},

@@ -75,9 +75,10 @@ class LinearLayer(GradientAttack):
         rows: list[Array] = []
         owner: list[int] = []
         for client in range(knowledge.clients):
-            sent = target.update(client).tensors
-            weight, bias = sent[first.weight].reshape(first.width, -1), sent[first.bias]
-            noise = tuple(max((d.noise(t) for d in known), default=0.0) for t in (weight, bias))
+            sent = target.update(client)
+            weight = sent.tensor(first.weight, (first.width, knowledge.spec.size))
+            bias = sent.tensor(first.bias, (first.width,))
+            noise = tuple(float(np.sqrt(sum(d.noise(t) ** 2 for d in known))) for t in (weight, bias))
             found = averaged(weight, bias, int(batch), *noise) if any(noise) else divided(weight, bias, int(batch))
             rows.extend(found)
             owner.extend([client] * len(found))

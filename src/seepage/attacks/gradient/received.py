@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seepage.attacks.gradient.label_counts import recovered_labels
-from seepage.attacks.gradient.last import last_gradient, last_layer, last_layer_obstacle
+from seepage.attacks.gradient.last import last_gradient, last_layer_obstacle
 from seepage.core.errors import DataError
 from seepage.core.knowledge import GradientKnowledge
 from seepage.core.target import Target
@@ -67,9 +67,8 @@ def received(
     told, net = knowledge.assumptions, knowledge.net
     updates = [target.update(client) for client in range(knowledge.clients)]
     guessed: dict[str, Any] = {}
-    batch = told.batch.value
-    if batch is None and told.labels.value is not None:
-        batch = len(told.labels.value[0])
+    known = _known_labels(knowledge)
+    batch = told.batch.value if known is None else known.shape[1]
     if batch is None:
         batch = guessed["batch"] = 1
     mode: Mode = told.mode.value or "eval"
@@ -84,7 +83,6 @@ def received(
     silent = [str(k) for k, row in enumerate(rows) if not bool(row.any())]
     if silent:
         notes.append(f"the updates of clients {', '.join(silent)} are zero throughout: there is nothing to match")
-    known = _known_labels(knowledge)
     if known is None and labels == "auto" and last_layer_obstacle(knowledge) is None:
         known = np.stack([_read_labels(knowledge, update, int(batch), rng) for update in updates])
         guessed["labels"] = known
@@ -101,18 +99,11 @@ def flat(net: ClientNet, update: Update, client: int) -> Float[Tensor, " d"]:
     """
     parts: list[Tensor] = []
     for name, weight in net.weights().items():
-        if name not in update.tensors:
-            known = ", ".join(sorted(update.tensors)) or "none"
-            raise DataError(f"client {client}: the update has no tensor '{name}' of the model; it has {known}")
-        sent = np.asarray(update.tensors[name]).astype(np.float64)
-        if sent.shape != tuple(weight.shape):
-            raise DataError(
-                f"client {client}: the update's '{name}' has shape {sent.shape}, the model's has "
-                f"{tuple(weight.shape)}: it is of another model"
-            )
-        if not np.isfinite(sent).all():
-            raise DataError(f"client {client}: the update's '{name}' holds NaN or infinite values: ask for it again")
-        parts.append(torch.from_numpy(sent.reshape(-1)))
+        try:
+            sent = update.tensor(name, tuple(weight.shape))
+        except DataError as error:
+            raise DataError(f"client {client}: {error}") from error
+        parts.append(torch.from_numpy(sent.astype(np.float64).reshape(-1)))
     return torch.cat(parts)
 
 
@@ -144,9 +135,5 @@ def _read_labels(
     knowledge: GradientKnowledge, update: Update, batch: int, rng: np.random.Generator
 ) -> Int[Array, " b"]:
     if batch == 1:
-        layer = last_layer(knowledge.net)
-        if layer is not None:
-            return np.array([int(last_gradient(knowledge, update, layer).signs.argmin())])
-    found = recovered_labels(knowledge, update, rng)
-    # Where the batch is not told the counts may be of another one.
-    return np.resize(found, batch) if len(found) else np.zeros(batch, dtype=np.int64)
+        return np.array([int(last_gradient(knowledge, update).signs.argmin())])
+    return recovered_labels(knowledge, update, rng)

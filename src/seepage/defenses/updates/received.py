@@ -37,8 +37,8 @@ class CheckReceived(UpdateDefense):
             return super().on_victim(victim, rng)
         asked = victim.asked
 
-        def careful(net: ClientNet) -> Updates:
-            sent = asked(net)
+        def careful(net: ClientNet, turn: int) -> Updates:
+            sent = asked(net, turn)
             if not inspect_received(net):
                 return sent
             return Updates(tuple(_nothing(update) for update in sent.clients))
