@@ -123,6 +123,55 @@ def test_a_pair_of_weights_is_a_change_at_the_weights_before(tmp_path: Path) -> 
     assert record.victim["sent_as"] == "delta"
 
 
+def test_a_sum_over_clients_is_the_update_of_all_their_records(tmp_path: Path) -> None:
+    net, (x, y) = module(), batch(4)
+    client = ClientNet(net, SPEC, CLASSES)
+    parts = [client.round(x[k], y[k], LocalTraining(), np.random.default_rng(1)) for k in (slice(0, 2), slice(2, 4))]
+    summed = {name: parts[0].tensors[name] + parts[1].tensors[name] for name in parts[0].tensors}
+    spare = smooth_pictures(8, np.random.default_rng(9), 8), np.arange(8) % CLASSES
+    record = seepage.audit_update(
+        net,
+        summed,
+        input=SPEC,
+        records=2,
+        clients=2,
+        summed=True,
+        batch=(x, y),
+        nonmembers=spare,
+        out=tmp_path,
+        attacks=["spear", "untrained-counts"],
+    )
+    exact, counts = record.findings
+    assert exact.scores["exact"].value == 1.0
+    assert counts.scores["label_recall"].value == 1.0
+    assert exact.scores["exact"].controls["null_model"].value == 0.0
+    assert "batch 4" in str(exact.facts["assumptions_known"])
+
+
+def test_steps_of_several_clients_are_nothing_one_client_makes(tmp_path: Path) -> None:
+    net = module()
+    local = LocalTraining("delta", batch=1, epochs=1, rate=0.1)
+    record = seepage.audit_update(
+        net,
+        sent(net, local, 4),
+        kind="delta",
+        input=SPEC,
+        records=2,
+        clients=2,
+        local_batch=1,
+        epochs=1,
+        rate=0.1,
+        batch=batch(4),
+        nonmembers=(smooth_pictures(8, np.random.default_rng(9), 8), np.arange(8) % CLASSES),
+        out=tmp_path,
+        attacks=[{"name": "fedavg-matching", "steps": 2}],
+    )
+    (finding,) = record.findings
+    assert "local_batch 2" in str(finding.facts["assumptions_guessed"])
+    assert finding.score is not None
+    assert "secure-aggregation" in finding.score.missing["null_model"]
+
+
 def test_what_is_not_said_is_not_known(tmp_path: Path) -> None:
     record = audited(pair(module(), LocalTraining("delta", 1, 2, 0.05)), tmp_path)
     found = {d.name: d for d in record.preflight[0].diagnostics}
@@ -208,6 +257,9 @@ def test_a_pair_of_two_models(tmp_path: Path) -> None:
     ("more", "says"),
     [
         ({"records": 0}, "records: a whole number"),
+        ({"clients": 0}, "clients: a whole number"),
+        ({"summed": True}, "say how many: clients"),
+        ({"batch": "batch", "clients": 2}, "cannot share evenly"),
         ({"rate": -1.0}, "rate: a number above 0"),
         ({"mode": "both"}, "mode is 'train' or 'eval'"),
         ({"kind": "sum"}, "'gradient' or a 'delta'"),
@@ -304,7 +356,7 @@ def _setting(tmp_path: Path, more: str) -> Any:
         ('update = "u.safetensors"\nafter = "a"', "one of the two"),
         ('before = "b.safetensors"', "one of the two"),
         ('update = "u.safetensors"\nwieghts = "w"', "did you mean 'weights'"),
-        ('update = "u.safetensors"\n[federated]\nclients = 3', "audits one update"),
+        ('update = "u.safetensors"\n[federated]\nsummed = true', "say how many: clients"),
         ('before = "w.safetensors"\nafter = "a.safetensors"\n[federated]\nupdate = "gradient"', "not a 'gradient'"),
         ('update = "u.safetensors"\naccess = "scores"', "gives 'updates'"),
         ('update = "u.safetensors"\n[data]\nbuiltin = "digits"', "the client's own records"),

@@ -13,7 +13,7 @@ from seepage.audit.config import AuditConfig, DataTable, FederatedTable
 from seepage.audit.records import Facts, beside, reading_of
 from seepage.cases.capture import Capture
 from seepage.cases.federation import RUNGS, Federation
-from seepage.core.assumptions import Assumptions, Rung
+from seepage.core.assumptions import Assumptions, Rung, Standing
 from seepage.core.errors import ConfigError, DataError, did_you_mean
 from seepage.core.knowledge import PriorSource
 from seepage.core.records import Records
@@ -40,7 +40,9 @@ class Round:
 
     Attributes:
         kind: "gradient" of the mean loss, or "delta", the change of the weights.
-        records: how many the client trained on.
+        records: how many a client trained on.
+        clients: how many clients' updates were put together into it.
+        summed: whether they were added up; averaged otherwise.
         local_batch: records a local step; 0 for all of them.
         epochs: passes over the records.
         rate: learning rate.
@@ -50,6 +52,8 @@ class Round:
 
     kind: str = "gradient"
     records: int | None = None
+    clients: int = 1
+    summed: bool = False
     local_batch: int | None = None
     epochs: int | None = None
     rate: float | None = None
@@ -59,7 +63,7 @@ class Round:
     def __post_init__(self) -> None:
         for name in sorted(set(self.knows or ()) - RUNGS):
             raise ConfigError(f"knows: unknown rung '{name}': {did_you_mean(name, sorted(RUNGS))}")
-        for name in ("records", "epochs"):
+        for name in ("records", "clients", "epochs"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise ConfigError(f"{name}: a whole number, 1 or more, was wanted, got {value!r}")
@@ -69,6 +73,10 @@ class Round:
             raise ConfigError(f"mode is 'train' or 'eval', got {self.mode!r}")
         if self.kind not in ("gradient", "delta"):
             raise ConfigError(f"an update is a 'gradient' or a 'delta', got {self.kind!r}")
+        if self.summed and self.clients == 1:
+            raise ConfigError(
+                "summed: it says that the updates of several clients were added up; say how many: clients"
+            )
 
     @classmethod
     def of_table(cls, table: FederatedTable | None, pair: bool) -> "Round":
@@ -78,8 +86,6 @@ class Round:
             ConfigError: for keys that a captured update has no use for.
         """
         given = {} if table is None else {name: getattr(table, name) for name in table.model_fields_set}
-        if given.pop("clients", 1) != 1:
-            raise ConfigError('[federated] clients: kind = "update" audits one update; audit each client by itself')
         if given.pop("trained", 0):
             raise ConfigError('[federated] trained: give the weights that the server sent as [victim] weights = "..."')
         kind = given.pop("update", "delta" if pair else "gradient")
@@ -88,6 +94,23 @@ class Round:
         if given.get("knows") is not None:
             given["knows"] = tuple(given["knows"])
         return cls(kind=kind, **given)
+
+    @property
+    def batch(self) -> int | None:
+        """Records that the update is of: those of all its clients."""
+        return None if self.records is None else self.clients * self.records
+
+    @property
+    def step(self) -> int | None:
+        """Records a local step, all clients together; None where it is not known."""
+        if self.kind == "gradient" or self.local_batch == 0:
+            return self.batch
+        return None if self.local_batch is None else self.clients * self.local_batch
+
+    @property
+    def blurred(self) -> bool:
+        """Whether it is the mean of several steps of several clients, which no steps of one client make."""
+        return self.clients > 1 and self.steps != 1
 
     @property
     def steps(self) -> int | None:
@@ -99,12 +122,12 @@ class Round:
         return self.epochs * -(-self.records // (self.local_batch or self.records))
 
     def ladder(self, public: bool, normalised: bool) -> Assumptions:
-        """What the adversary is told, as rungs."""
+        """What the adversary is told, as rungs. Of several clients' steps it can but guess how they go together."""
         gradient = self.kind == "gradient"
         every = {
-            "batch": self.records,
+            "batch": self.batch,
             "rate": None if gradient else self.rate,
-            "local_batch": self.records if gradient or self.local_batch == 0 else self.local_batch,
+            "local_batch": self.step,
             "steps": self.steps,
             "epochs": 1 if gradient else self.epochs,
             "mode": self.mode,
@@ -118,13 +141,22 @@ class Round:
             for name, value in every.items()
             if value is not None and (self.knows is None or name in self.knows)
         }
-        return Assumptions(**told)
+        ladder = Assumptions(**told)
+        if self.blurred and "local_batch" in told:
+            return replace(ladder, local_batch=Rung(self.step, Standing.GUESSED))
+        return ladder
+
+    def mean(self, update: Update) -> Update:
+        """The mean over its clients, of what may be their sum."""
+        if not self.summed:
+            return update
+        return replace(update, tensors={name: np.asarray(t) / self.clients for name, t in update.tensors.items()})
 
     def local(self) -> LocalTraining:
         """The local training as far as it is known; ask `unmade` before making updates with it."""
         return LocalTraining(
             "gradient" if self.kind == "gradient" else "delta",
-            self.local_batch or 0,
+            self.clients * (self.local_batch or 0),
             self.epochs or 1,
             self.rate or LocalTraining.rate,
             "eval" if self.mode == "eval" else "train",
@@ -132,6 +164,11 @@ class Round:
 
     def unmade(self, net: ClientNet) -> str | None:
         """What is lacking to make another update like this one, or None when it can be made."""
+        if self.blurred:
+            return (
+                f"a simulation of {self.clients} clients with several local steps each (kind = 'federated' with the "
+                "defense 'secure-aggregation'): one client's steps make no such update"
+            )
         lacking = [name for name in ("rate", "epochs", "local_batch") if getattr(self, name) is None]
         lacking = lacking if self.kind == "delta" else []
         if net.has_batch_norm and self.mode is None:
@@ -189,6 +226,7 @@ def scene_of(
     reading = reading or Reading()
     names = tuple(class_names)
     normalised = bool(spec.mean or spec.std)
+    update = known.mean(update)
     sent = {"sent_as": update.kind, "parameters": float(net.parameters), "buffers_sent": float(len(update.buffers))}
     digest = {"round": repr(known), "update": _digest(update), "weights": _digest_of(net)}
     if batch is None:
@@ -224,11 +262,18 @@ def scene_of(
     members = _inside(splits.members, spec, "the true batch")
     if members.y is None:
         raise DataError("the true batch needs its classes, numbered as the model numbers them")
-    if known.records not in (None, len(members)):
+    if len(members) % known.clients:
         raise ConfigError(
-            f"the true batch has {len(members)} records, and records = {known.records} was said: they must agree"
+            f"the true batch has {len(members)} records, which {known.clients} clients cannot share evenly: give the "
+            "records of all the clients, as many of each"
         )
-    known = replace(known, records=len(members))
+    if known.batch not in (None, len(members)):
+        of_all = "" if known.clients == 1 else f" of each of {known.clients} clients"
+        raise ConfigError(
+            f"the true batch has {len(members)} records, and records = {known.records}{of_all} was said: they must "
+            "agree"
+        )
+    known = replace(known, records=len(members) // known.clients)
     ladder = known.ladder(splits.public is not None, normalised)
     told = {name for name in RUNGS if getattr(ladder, name).value is not None}
     granted = set(known.knows or ()) & _OF_THE_BATCH
@@ -246,6 +291,7 @@ def scene_of(
         priors=priors,
         captured=update,
         unmade=known.unmade(net),
+        blurred=known.blurred,
     )
     return Captured(scene, {**sent, "true_batch": f"{len(members)} records"}, {**digest, "batch": members.digest()})
 

@@ -100,6 +100,9 @@ class FederatedTable(_Table):
     rate: float = Field(default=0.01, gt=0, description="learning rate of the local steps, for delta")
     mode: Literal["train", "eval"] = Field(default="train", description="how batch normalisation computes")
     trained: int = Field(default=0, ge=0, description="steps the model was trained, on records no client holds")
+    summed: bool = Field(
+        default=False, description="for a captured update of several clients: their sum, and not their mean"
+    )
     knows: list[str] | None = None
 
 

@@ -52,6 +52,11 @@ def federation(
             raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, KEYS)}")
     if ("net" in options) == ("build" in options):
         raise ConfigError('[victim] kind = "federated" needs net (a built-in network) or build (an import path)')
+    if table.summed:
+        raise ConfigError(
+            '[federated] summed: it is said of a captured update of several clients (kind = "update"); here the '
+            'defense "secure-aggregation" lets the server see sums alone'
+        )
     knows = DEFAULT if table.knows is None else frozenset(table.knows)
     for name in sorted(knows - RUNGS):
         raise ConfigError(f"[federated] knows: unknown rung '{name}': {did_you_mean(name, sorted(RUNGS))}")

@@ -32,6 +32,8 @@ def audit_update(
     input: InputSpec,
     kind: str | None = None,
     records: int | None = None,
+    clients: int = 1,
+    summed: bool = False,
     local_batch: int | None = None,
     epochs: int | None = None,
     rate: float | None = None,
@@ -68,7 +70,9 @@ def audit_update(
             Or a tuple (before, after) of two such: the weights before and after the client trained.
         input: shape, value range and normalisation of one record.
         kind: "gradient" or "delta" (after minus before); a pair is a delta, else "gradient" unless said.
-        records: how many records the client trained on.
+        records: how many records the client trained on; each, where it is of several.
+        clients: how many clients' updates were put together into it, as a server behind secure aggregation has them.
+        summed: whether they were added up; averaged otherwise.
         local_batch: records a local step (a delta); 0 for all of them.
         epochs: passes over the records (a delta).
         rate: learning rate of the local steps (a delta).
@@ -109,6 +113,8 @@ def audit_update(
     known = Round(
         kind=kind or ("delta" if pair else "gradient"),
         records=records,
+        clients=clients,
+        summed=summed,
         local_batch=local_batch,
         epochs=epochs,
         rate=rate,
@@ -155,6 +161,8 @@ def audit_update(
             "net": name,
             "kind": known.kind,
             "records": records,
+            "clients": clients,
+            "summed": summed,
             "local_batch": local_batch,
             "epochs": epochs,
             "rate": rate,

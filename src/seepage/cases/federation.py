@@ -44,6 +44,8 @@ class Federation(Scene):
         priors: where the adversary gets its priors from.
         captured: an update that a real client sent, of all the members; instead of simulated ones.
         unmade: what is lacking to make updates like the captured one, or None when they can be made.
+        blurred: whether the captured one is the mean of several steps of several clients: how large a step's batch was
+            is then a guess.
     """
 
     of: ClassVar[str] = "a federation"
@@ -57,6 +59,7 @@ class Federation(Scene):
     priors: PriorSource | None = None
     captured: Update | None = None
     unmade: str | None = None
+    blurred: bool = False
 
     def __post_init__(self) -> None:
         wanted = self.clients * self.records

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from seepage.cases.federation import Federation
-from seepage.core.assumptions import Assumptions, Rung
+from seepage.core.assumptions import Assumptions, Rung, Standing
 from seepage.core.case import Case
 from seepage.core.guess import Guess, Posterior, Reconstruction
 from seepage.core.knowledge import GradientKnowledge
@@ -54,6 +54,8 @@ def _knowledge(scene: Federation, pool: Records, rows: Int[Array, " k n"]) -> Gr
     told: dict[str, Any] = {
         name: Rung.known(value) for name, value in every.items() if name in scene.knows and value is not None
     }
+    if scene.blurred and "local_batch" in told:
+        told["local_batch"] = Rung(every["local_batch"], Standing.GUESSED)
     return GradientKnowledge(
         public=scene.public if "prior" in scene.knows else None,
         spec=scene.spec,

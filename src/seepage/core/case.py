@@ -112,8 +112,8 @@ class Case:
         if defense.retrains:
             if training is None:
                 raise ConfigError(
-                    f"the defense '{defense.name}' retrains the victim: give a recipe; a captured update cannot be made "
-                    "anew, simulate the federation instead"
+                    f"the defense '{defense.name}' retrains the victim: give a recipe; a captured update cannot be "
+                    "made anew, simulate the federation instead"
                 )
             victim, null = training.fit()
         else:
