@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from seepage.attacks.gradient.label_counts import UntrainedCounts, closed_form, recovered_counts, recovered_labels
+from seepage.attacks.gradient.label_counts import ClosedForm, UntrainedCounts, recovered_counts, recovered_labels
 from seepage.attacks.gradient.label_learning import LearnedCounts
 from seepage.attacks.gradient.label_parts import Path, on_simplex
 from seepage.attacks.gradient.last import last_gradient, last_layer
@@ -174,7 +174,7 @@ def test_the_closed_form_is_exact_where_answers_do_not_depend_on_the_record(labe
     for source in ("noise", "update"):
         found = shares(UntrainedCounts(source=source), known(net, batch=len(y)), update)[0]
         assert (np.round(found * len(y)).astype(int) == counts(records)).all()
-    assert recovered_labels(known(net, batch=len(y)), update, stream(0, "a")).tolist() == sorted(labels)
+    assert recovered_labels(known(net, batch=len(y)), [update], stream(0, "a"))[0].tolist() == sorted(labels)
 
 
 def test_class_features_are_exact_where_answers_do_not_depend_on_the_record() -> None:
@@ -260,7 +260,7 @@ def test_the_rule_is_chosen_by_the_model_and_what_is_held() -> None:
     records, public = batch(8, 1), DIGITS[1000:1100]
 
     def way(net: ClientNet, **more: Any) -> str:
-        return recovered_counts(known(net, batch=8, **more), sent(net, records), stream(0, "a")).way
+        return recovered_counts(known(net, batch=8, **more), [sent(net, records)], stream(0, "a"))[0].way
 
     assert way(blind, public=public) == "closed form, public"
     assert way(wise, public=public) == "regression on made-up batches"
@@ -275,7 +275,7 @@ def test_the_batch_is_guessed_from_the_rank(name: str) -> None:
     net = net_of(name)
     for n in (1, 2, 3, 5, 8, 16):
         records = batch(n, n + 1)
-        found = closed_form(known(net), sent(net, records), stream(0, "a"))
+        found = ClosedForm(known(net), stream(0, "a")).counts([sent(net, records)])[0]
         assert found.batch == n
         assert found.guessed == ("batch",)
         assert found.labels.tolist() == sorted(records.labels().tolist())

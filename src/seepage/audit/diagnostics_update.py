@@ -215,6 +215,16 @@ def loss(s: Sighted) -> Diagnostic | None:
     # Rounding of c entries, and of the weights that a change is the difference of.
     allowed = 0.02 if s.update.kind == "delta" or s.grain.coarse else 1e-4
     holds = off <= allowed
+    if not holds and abs(bias.sum()) <= s.rounding_of_biases:
+        return Diagnostic(
+            name="loss",
+            assumption="the loss is cross-entropy over a softmax, the optimiser plain SGD",
+            holds="unknown",
+            found=f"the last bias's entries sum to {off:.1g} of their size, as entries so small do by rounding alone",
+            value=off,
+            means="the model is so sure of these records that the sum tells nothing of the loss",
+            change="an earlier round, or records the model is not sure of",
+        )
     return Diagnostic(
         name="loss",
         assumption="the loss is cross-entropy over a softmax, the optimiser plain SGD",

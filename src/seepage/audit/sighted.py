@@ -142,6 +142,22 @@ class Sighted:
             return None
         return self.tensors[names[-1]].astype(np.float64) * (1 if self.update.kind == "gradient" else -1)
 
+    @cached_property
+    def rounding_of_biases(self) -> float:
+        """How far the sum of the last bias's entries may lie from zero by the rounding of what they came from.
+
+        Of a gradient: that of softmax values near one, of which residuals are differences. Of a change: that of
+        the biases before and after each step.
+        """
+        if self.classes_bias is None:
+            return 0.0
+        unit = np.finfo(np.float64).eps if self.grain.name == "float64" else _SINGLE
+        if self.update.kind == "gradient":
+            return 4 * float(unit)
+        names = [n for n, w in self.weights.items() if w.shape == (self.knowledge.classes,) and n.endswith("bias")]
+        size = float(np.abs(self.weights[names[-1]]).sum()) if names else 0.0
+        return float(unit) * size * (self.steps or 1)
+
     def turned(self) -> float | None:
         """By how many degrees the gradient of random records turns between the weights before and after the round.
 

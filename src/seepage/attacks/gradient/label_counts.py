@@ -5,6 +5,7 @@ the classes are `mean softmax - g`: all that is to be guessed is the mean softma
 has learned nothing answers much the same to anything, so that the answers to noise will do.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from seepage.attacks.gradient.label_learning import Lessons
 from seepage.attacks.gradient.label_parts import (
     BLIND,
     Counts,
+    Probed,
     Reading,
     noise,
     offness,
@@ -39,8 +41,10 @@ Array = np.ndarray
 Source = Literal["auto", "public", "noise", "update"]
 
 
-def recovered_labels(knowledge: GradientKnowledge, update: Update, rng: np.random.Generator) -> Int[Array, " n"]:
-    """The classes of the records behind an update, with repeats, rising: (n,), n the batch.
+def recovered_labels(
+    knowledge: GradientKnowledge, updates: Sequence[Update], rng: np.random.Generator
+) -> list[Int[Array, " n"]]:
+    """The classes of the records behind each update, with repeats, rising: (n,) each, n the batch.
 
     For attacks that need labels and have not been told any; they then stand "guessed" on the ladder. n is the
     batch of the ladder, or a guess where that is not known. Which record has which class is not said.
@@ -49,50 +53,53 @@ def recovered_labels(knowledge: GradientKnowledge, update: Update, rng: np.rando
         DataError: for an update that is not of the model, or not finite.
         ValueError: where `last.last_layer_obstacle` has something to say.
     """
-    return recovered_counts(knowledge, update, rng).labels
+    return [found.labels for found in recovered_counts(knowledge, updates, rng)]
 
 
-def recovered_counts(knowledge: GradientKnowledge, update: Update, rng: np.random.Generator) -> Counts:
+def recovered_counts(knowledge: GradientKnowledge, updates: Sequence[Update], rng: np.random.Generator) -> list[Counts]:
     """The same as counts, by the strongest rule that fits the model.
 
     The closed form for a model whose answers depend little on the record (milliseconds); for one that has
     learned, regression on batches of public records (`label_learning`, a second or two), or the signs, each class
     there with an even share, where there are no public records: better on trained models than counting by impact.
     """
-    layer = last_layer(knowledge.net)
-    seen = read(knowledge, update, rng, layer=layer)
-    if seen.spread < BLIND:
-        return closed_form(knowledge, update, rng, layer=layer)
+    layer, probed = last_layer(knowledge.net), Probed(knowledge, rng)
+    seen = [read(knowledge, update, probed, layer) for update in updates]
+    if seen and seen[0].spread < BLIND:
+        return ClosedForm(knowledge, rng).counts(updates, layer)
     if public_records(knowledge) is not None:
-        return Lessons(knowledge, rng).counts(update, layer)
-    return Counts(by_sign(seen.given, one=seen.batch == 1), seen.batch, seen.for_batch, "sign")
+        lessons = Lessons(knowledge, rng)
+        return [lessons.counts(update, layer) for update in updates]
+    return [Counts(by_sign(s.given, one=s.batch == 1), s.batch, s.for_batch, "sign") for s in seen]
 
 
-def closed_form(
-    knowledge: GradientKnowledge,
-    update: Update,
-    rng: np.random.Generator,
-    source: Source = "auto",
-    layer: LastLayer | None = None,
-) -> Counts:
+class ClosedForm:
     """The closed form `shares = mean softmax - g`, its mean softmax from `source`.
 
     "auto" takes public records where the adversary holds them; else, of noise and of the update's own features,
     what brings the counts nearest to whole numbers.
     """
-    if source == "public" and public_records(knowledge) is None:
-        raise ValueError("public records are needed; `obstacle` says so")
-    tried: tuple[Source, ...] = (source,)
-    if source == "auto":
-        tried = ("noise", "update") if public_records(knowledge) is None else ("public",)
-    found: list[tuple[float, Counts]] = []
-    for name in tried:
-        x = noise(knowledge, rng) if name != "public" else None
-        seen = read(knowledge, update, rng, x, layer)
-        shares = (own_mean(seen) if name == "update" else seen.mean) - seen.slope
-        counts = Counts(on_simplex(shares), seen.batch, seen.guessed, f"closed form, {name}")
-        found.append((offness(shares, seen.batch), counts))
-    return min(found, key=lambda pair: pair[0])[1]
+
+    def __init__(self, knowledge: GradientKnowledge, rng: np.random.Generator, source: Source = "auto"):
+        if source == "public" and public_records(knowledge) is None:
+            raise ValueError("public records are needed; `obstacle` says so")
+        self._tried: tuple[Source, ...] = (source,)
+        if source == "auto":
+            self._tried = ("noise", "update") if public_records(knowledge) is None else ("public",)
+        self._knowledge = knowledge
+        self._probed = Probed(knowledge, rng, None if self._tried[0] == "public" else noise(knowledge, rng))
+
+    def counts(self, updates: Sequence[Update], layer: LastLayer | None = None) -> list[Counts]:
+        """The counts behind each update."""
+        return [self._one(read(self._knowledge, update, self._probed, layer)) for update in updates]
+
+    def _one(self, seen: Reading) -> Counts:
+        found: list[tuple[float, Counts]] = []
+        for name in self._tried:
+            shares = (own_mean(seen) if name == "update" else seen.mean) - seen.slope
+            counts = Counts(on_simplex(shares), seen.batch, seen.guessed, f"closed form, {name}")
+            found.append((offness(shares, seen.batch), counts))
+        return min(found, key=lambda pair: pair[0])[1]
 
 
 def own_feature(given: LastGradient, slope: Float[Array, " c"]) -> Float[Array, " d"]:
@@ -159,9 +166,6 @@ class UntrainedCounts(LabelAttack):
         )
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Posterior:
-        layer = last_layer(knowledge.net)
-        return posterior(
-            self,
-            knowledge,
-            [closed_form(knowledge, target.update(k), rng, self.source, layer) for k in range(knowledge.clients)],
-        )
+        updates = [target.update(client) for client in range(knowledge.clients)]
+        found = ClosedForm(knowledge, rng, self.source).counts(updates, last_layer(knowledge.net))
+        return posterior(self, knowledge, found)

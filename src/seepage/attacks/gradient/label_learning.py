@@ -16,11 +16,12 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from seepage.attacks.gradient.label_parts import (
     BLIND,
-    PROBES,
     Counts,
     Path,
+    Probed,
     Reading,
     on_simplex,
+    passed,
     posterior,
     public_records,
     read,
@@ -123,16 +124,15 @@ class Lessons:
     """
 
     def __init__(self, knowledge: GradientKnowledge, rng: np.random.Generator, batches: int = 600):
-        x = public_records(knowledge)
-        if x is None:
+        if public_records(knowledge) is None:
             raise ValueError("public records are needed; `obstacle` says so")
         self._knowledge, self._rng, self._batches = knowledge, rng, batches
-        self._x = x[rng.permutation(len(x))[:PROBES]]
+        self._probed = Probed(knowledge, rng)
         self._kept: dict[int, tuple[Model, ExtraTreesRegressor]] = {}
 
     def counts(self, update: Update, layer: LastLayer | None = None) -> Counts:
         """The counts behind an update."""
-        seen = read(self._knowledge, update, self._rng, self._x, layer)
+        seen = read(self._knowledge, update, self._probed, layer)
         # After several steps the model that came back is another one for each client.
         kept = self._kept.get(seen.batch) if len(seen.path.ends) == 1 else None
         model, trees = kept or self._learned(seen)
@@ -175,8 +175,9 @@ class Lessons:
         """Features and answers of a batch: anew where they depend on the batch."""
         if path.mode == "eval" or not self._knowledge.net.has_batch_norm or len(rows) < 2:
             return model.features[rows], model.answers[rows]
-        z, p = path.passed(self._knowledge.net, model.layer.name, self._x[rows], self._rng)
-        return path.mean(z), path.mean(p)
+        net, x, seed = self._knowledge.net, self._probed.x[rows], int(self._rng.integers(2**62))
+        z, p = zip(*(passed(net, model.layer.name, x, path, held, seed) for held in path.ends), strict=True)
+        return path.mean(list(z)), path.mean(list(p))
 
 
 def _drawn(odds: Float[Array, " n"], size: int, rng: np.random.Generator) -> Int[Array, " s"]:

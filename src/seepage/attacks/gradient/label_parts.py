@@ -1,6 +1,7 @@
 """What attacks on labels share: the model along a client's steps, shares of classes and whole counts of them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from seepage.models.federated import ClientNet, Mode, Named
 from seepage.models.recipes import seeded
 
 Array = np.ndarray
+# Features and softmax of some records.
+Passed = tuple[Array, Array]
 # Records that means are estimated from, and records a forward pass where the update's batch is not known.
 PROBES = 512
 BATCH = 32
@@ -77,17 +80,37 @@ class Path:
         late = (self.steps - 1) / (2 * self.steps)
         return (1 - late) * values[0] + late * values[1]
 
-    def passed(
-        self, net: ClientNet, layer: str, x: Float[Array, " n ..."], rng: np.random.Generator
-    ) -> tuple[list[Array], list[Array]]:
-        """Features (n, d) of the last layer and softmax (n, classes) of records, at each end."""
-        features: list[Array] = []
-        answers: list[Array] = []
-        for held in self.ends:
-            z, p = _passed(net, layer, x, self, held, rng)
-            features.append(z)
-            answers.append(p)
-        return features, answers
+
+class Probed:
+    """Records passed through the model at the ends of a client's path: when first asked for, and kept.
+
+    All clients of a round start from the same weights, so that one pass there serves them all.
+
+    Args:
+        knowledge: what the adversary holds.
+        rng: draws the records, and what dropout drops.
+        x: records to probe with, in this order; by default some public ones where there are any, else noise.
+    """
+
+    def __init__(self, knowledge: GradientKnowledge, rng: np.random.Generator, x: Float[Array, " n ..."] | None = None):
+        if x is None:
+            x = probes(knowledge, rng)
+            x = x[rng.permutation(len(x))[:PROBES]]
+        self.x = x
+        self._net: ClientNet = knowledge.net
+        self._seed = int(rng.integers(2**62))
+        self._kept: dict[tuple[str, Mode, int], Passed] = {}
+
+    def ends(self, path: Path, layer: str) -> tuple[list[Array], list[Array]]:
+        """Features (n, d) of the last layer and softmax (n, classes), at each end of the path."""
+        key = (layer, path.mode, path.batch if path.mode == "train" else 0)
+        if key not in self._kept:
+            self._kept[key] = self._passed(path, path.ends[0], layer)
+        passed = [self._kept[key], *(self._passed(path, held, layer) for held in path.ends[1:])]
+        return [z for z, _ in passed], [p for _, p in passed]
+
+    def _passed(self, path: Path, held: Named, layer: str) -> Passed:
+        return passed(self._net, layer, self.x, path, held, self._seed)
 
 
 @dataclass(frozen=True)
@@ -97,20 +120,32 @@ class Reading:
     Attributes:
         given: the mean gradient of the last layer, in its right scale as far as that can be known or guessed.
         slope: (classes,) mean residual of the records: the gradient of the biases, or what stands in for it.
-        features: (n, d) of the last layer, of the records probed with, at each end of the path.
-        answers: (n, classes) softmax of the same.
         path: the model along the client's steps.
         batch: how many records it is of.
         guessed: what of the ladder was guessed for this.
+        probed: the records probed with; passed through the model where a rule asks for it.
     """
 
     given: LastGradient
     slope: Float[Array, " c"]
-    features: tuple[Float[Array, " n d"], ...]
-    answers: tuple[Float[Array, " n c"], ...]
     path: Path
     batch: int
     guessed: tuple[str, ...]
+    probed: Probed
+
+    @cached_property
+    def _ends(self) -> tuple[list[Array], list[Array]]:
+        return self.probed.ends(self.path, self.given.layer.name)
+
+    @property
+    def features(self) -> list[Float[Array, " n d"]]:
+        """Of the last layer, of the records probed with, at each end of the path."""
+        return self._ends[0]
+
+    @property
+    def answers(self) -> list[Float[Array, " n c"]]:
+        """The softmax of the same."""
+        return self._ends[1]
 
     @property
     def mean(self) -> Float[Array, " c"]:
@@ -128,20 +163,13 @@ class Reading:
         return float(self.answers[0].std(axis=0).sum())
 
 
-def read(
-    knowledge: GradientKnowledge,
-    update: Update,
-    rng: np.random.Generator,
-    x: Float[Array, " n ..."] | None = None,
-    layer: LastLayer | None = None,
-) -> Reading:
+def read(knowledge: GradientKnowledge, update: Update, probed: Probed, layer: LastLayer | None = None) -> Reading:
     """What an update tells.
 
     Args:
         knowledge: what the adversary holds.
         update: what the client sent.
-        rng: draws the records probed with.
-        x: records to probe with, in this order; by default some public ones where there are any, else noise.
+        probed: records to probe the model with.
         layer: the last layer, where it is already known.
 
     Raises:
@@ -149,26 +177,26 @@ def read(
     """
     given = last_gradient(knowledge, update, layer)
     path = passing(knowledge, update)
-    if x is None:
-        x = probes(knowledge, rng)
-        x = x[rng.permutation(len(x))[:PROBES]]
-    z, p = path.passed(knowledge.net, given.layer.name, x, rng)
+    told = knowledge.assumptions.batch.value
     slope = given.bias
     if slope is None:
         # Where all features are much alike the weight gradient is g z^T, z the mean feature.
-        centre = path.mean([one.mean(axis=0) for one in z])
+        features, _ = probed.ends(path, given.layer.name)
+        centre = path.mean([one.mean(axis=0) for one in features])
         slope = given.weight @ centre / max(float(centre @ centre), 1e-300)
+    if given.scaled and told:
+        return Reading(given, slope, path, int(told), (), probed)
+    _, answers = probed.ends(path, given.layer.name)
+    mean = path.mean([one.mean(axis=0) for one in answers])
     guessed: tuple[str, ...] = ()
-    mean = path.mean([one.mean(axis=0) for one in p])
     if not given.scaled:
         unit = _unit(mean, slope)
         given, slope = given.times(unit), slope * unit
         guessed += tuple(n for n in ("rate", "steps") if not getattr(knowledge.assumptions, n).value)
-    told = knowledge.assumptions.batch.value
     if not told:
         guessed += ("batch",)
     batch = int(told) if told else guessed_batch(given, mean - slope)
-    return Reading(given, slope, tuple(z), tuple(p), path, batch, guessed)
+    return Reading(given, slope, path, batch, guessed, probed)
 
 
 def _unit(mean: Float[Array, " c"], slope: Float[Array, " c"]) -> float:
@@ -180,14 +208,15 @@ def _unit(mean: Float[Array, " c"], slope: Float[Array, " c"]) -> float:
     return float((mean[up] / slope[up]).min()) if up.any() else 1.0
 
 
-def _passed(
-    net: ClientNet, layer: str, x: Array, path: Path, held: Named, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Features and softmax at one end; in "train" mode a batch at a time, and none alone."""
+def passed(net: ClientNet, layer: str, x: Array, path: Path, held: Named, seed: int) -> Passed:
+    """Features (n, d) of the last layer and softmax (n, classes) at some weights of a path.
+
+    In "train" mode a batch at a time, and none alone. `seed` decides what dropout drops.
+    """
     size = path.batch if path.mode == "train" else len(x)
     whole_batches = max(len(x) // size, 1) * size
     # Dropout draws from torch's own generator.
-    with torch.no_grad(), seeded(int(rng.integers(2**62))):
+    with torch.no_grad(), seeded(seed):
         parts = [
             net.inside(layer, torch.from_numpy(x[first : first + size].astype(np.float32)), held, path.mode)
             for first in range(0, min(len(x), whole_batches), size)
@@ -303,5 +332,5 @@ def spread_of(knowledge: GradientKnowledge) -> tuple[float, str]:
     rng = np.random.default_rng(0)
     x = probes(knowledge, rng)
     path = Path((knowledge.net.weights(),), 1, "eval", 64)
-    _, answers = path.passed(knowledge.net, layer.name, x[rng.permutation(len(x))[:64]], rng)
-    return float(answers[0].std(axis=0).sum()), "noise" if public_records(knowledge) is None else "public records"
+    _, answers = passed(knowledge.net, layer.name, x[rng.permutation(len(x))[:64]], path, path.ends[0], 0)
+    return float(answers.std(axis=0).sum()), "noise" if public_records(knowledge) is None else "public records"

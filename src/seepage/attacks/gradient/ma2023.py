@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy.optimize import nnls
 
-from seepage.attacks.gradient.label_parts import Counts, Reading, posterior, read, scale_outlook, softmax
+from seepage.attacks.gradient.label_parts import Counts, Probed, Reading, posterior, read, scale_outlook, softmax
 from seepage.attacks.gradient.last import last_layer, last_layer_obstacle
 from seepage.core.attack import LabelAttack
 from seepage.core.guess import Posterior
@@ -66,9 +66,9 @@ class ILRG(LabelAttack):
         )
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Posterior:
-        layer, found = last_layer(knowledge.net), []
+        layer, probed, found = last_layer(knowledge.net), Probed(knowledge, rng), []
         for client in range(knowledge.clients):
-            seen = read(knowledge, target.update(client), rng, layer=layer)
+            seen = read(knowledge, target.update(client), probed, layer)
             shares = by_features(seen, self.classes == "negative")
             found.append(Counts(shares, seen.batch, seen.guessed, "class features"))
         return posterior(self, knowledge, found)

@@ -84,7 +84,7 @@ def received(
     if silent:
         notes.append(f"the updates of clients {', '.join(silent)} are zero throughout: there is nothing to match")
     if known is None and labels == "auto" and last_layer_obstacle(knowledge) is None:
-        known = np.stack([_read_labels(knowledge, update, int(batch), rng) for update in updates])
+        known = np.stack(_read_labels(knowledge, updates, int(batch), rng))
         guessed["labels"] = known
     elif known is None:
         guessed["labels"] = "found with the records"
@@ -132,8 +132,8 @@ def _known_labels(knowledge: GradientKnowledge) -> Int[Array, " k b"] | None:
 
 
 def _read_labels(
-    knowledge: GradientKnowledge, update: Update, batch: int, rng: np.random.Generator
-) -> Int[Array, " b"]:
+    knowledge: GradientKnowledge, updates: list[Update], batch: int, rng: np.random.Generator
+) -> list[Int[Array, " b"]]:
     if batch == 1:
-        return np.array([int(last_gradient(knowledge, update).signs.argmin())])
-    return recovered_labels(knowledge, update, rng)
+        return [np.array([int(last_gradient(knowledge, update).signs.argmin())]) for update in updates]
+    return recovered_labels(knowledge, updates, rng)

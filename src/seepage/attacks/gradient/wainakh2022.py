@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from seepage.attacks.gradient.label_parts import Counts, posterior, read
+from seepage.attacks.gradient.label_parts import Counts, Probed, posterior, read
 from seepage.attacks.gradient.last import last_layer, last_layer_obstacle
 from seepage.core.attack import LabelAttack
 from seepage.core.guess import Posterior
@@ -57,9 +57,9 @@ class LLG(LabelAttack):
         )
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Posterior:
-        layer, found = last_layer(knowledge.net), []
+        layer, probed, found = last_layer(knowledge.net), Probed(knowledge, rng), []
         for client in range(knowledge.clients):
-            seen = read(knowledge, target.update(client), rng, layer=layer)
+            seen = read(knowledge, target.update(client), probed, layer)
             signs = seen.given.signs if self.statistic == "biases" else seen.given.weight.sum(axis=1)
             counts = by_impact(signs, seen.batch)
             found.append(Counts(counts / seen.batch, seen.batch, seen.for_batch, f"impact on {self.statistic}"))

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from seepage.attacks.gradient.label_parts import Counts, posterior, read
+from seepage.attacks.gradient.label_parts import Counts, Probed, posterior, read
 from seepage.attacks.gradient.last import last_layer, last_layer_obstacle
 from seepage.core.attack import LabelAttack
 from seepage.core.guess import Posterior
@@ -62,9 +62,9 @@ class GradInversionLabels(LabelAttack):
         )
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Posterior:
-        layer, found = last_layer(knowledge.net), []
+        layer, probed, found = last_layer(knowledge.net), Probed(knowledge, rng), []
         for client in range(knowledge.clients):
-            seen = read(knowledge, target.update(client), rng, layer=layer)
+            seen = read(knowledge, target.update(client), probed, layer)
             found.append(Counts(by_least(seen.given.weight, seen.batch), seen.batch, seen.for_batch, "least entries"))
         return posterior(self, knowledge, found)
 
