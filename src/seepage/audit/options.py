@@ -13,7 +13,7 @@ from seepage.core.records import Splits
 from seepage.core.registry import load
 
 # Options of [victim] that name files, beside the audit file.
-_FILES = ("weights", "path", "update", "before", "after")
+_FILES = ("weights", "path", "update", "before", "after", "recording")
 
 
 def victim_options(config: AuditConfig, base: Path) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def fingerprints(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def where_from(options: Mapping[str, Any]) -> str:
     """What a victim without a name is called."""
-    for name in ("weights", "path", "url", "fn", "build", "update", "after"):
+    for name in ("weights", "path", "url", "fn", "build", "update", "after", "recording"):
         if isinstance(options.get(name), str):
             place = options[name]
             return place if name in ("url", "fn", "build") else Path(place).name

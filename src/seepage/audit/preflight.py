@@ -25,6 +25,7 @@ _LOOKED_AT: tuple[Callable[[Sighted], Diagnostic | None], ...] = (
     of_update.size,
     of_round.steps,
     of_round.rate,
+    of_round.optimiser,
     of_update.loss,
     of_round.batch_norm,
     of_round.equations,

@@ -35,6 +35,7 @@ EXTRAS = {
     "onnx": ("onnxruntime", "victims in ONNX files"),
     "lm": ("transformers", "encoders of texts in a folder"),
     "dp": ("opacus", "accounting of differential privacy"),
+    "fl": ("flwr", "recording runs of Flower"),
     "he": ("tenseal", "sums over encrypted updates"),
     "hf": ("datasets", "Hugging Face datasets on disk"),
 }

@@ -14,6 +14,7 @@ from seepage.core.errors import SeepageError
 
 COMMANDS = {
     "audit": "Attack the victim an audit file describes; write the record and a report.",
+    "rounds": "Audit every update of a recorded federated run, round by round.",
     "plan": "Say what an audit would run, what it would cost and what is there already.",
     "list": "List the attacks, defenses, leaks or built-in data sets.",
     "show": "Show one attack, defense or data set: parameters, needs, source.",

@@ -1,0 +1,155 @@
+"""`[victim] kind = "flower"`: one client's update of one round of a recorded federated run, as a captured update."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from seepage.audit.captured import Captured, Round, names_of, read, scene_of
+from seepage.audit.config import AuditConfig
+from seepage.audit.records import beside, reading_of
+from seepage.core.errors import ConfigError, DataError, did_you_mean
+from seepage.core.knowledge import PriorSource
+from seepage.core.seeds import derive
+from seepage.core.spec import InputSpec
+from seepage.models.client_nets import client_net
+from seepage.targets import load_network
+from seepage.targets.recordings import Exchange, Recording
+
+KEYS = ("recording", "round", "client", "net", "net_options", "build", "build_args", "classes", "class_names")
+ALL = "all"
+# What servers call the things they tell their clients; the first that is there counts.
+_SAID: Mapping[str, tuple[str, ...]] = {
+    "rate": ("lr", "learning-rate", "learning_rate", "eta"),
+    "epochs": ("local-epochs", "local_epochs", "epochs", "num-epochs", "num_epochs"),
+    "local_batch": ("batch-size", "batch_size", "local-batch", "local_batch"),
+    "momentum": ("momentum",),
+}
+
+
+def from_file(
+    config: AuditConfig,
+    options: Mapping[str, Any],
+    spec: InputSpec,
+    base: Path,
+    trust_pickle: bool,
+    priors: PriorSource,
+) -> Captured:
+    """The scene that an audit file describes; `options` are those of `[victim]`, their paths resolved.
+
+    `{client}` and `{round}` in the paths of `[data]` stand for those of the update that is audited.
+
+    Raises:
+        ConfigError, DataError, ModelError: for what cannot be used.
+    """
+    for name in options:
+        if name not in KEYS:
+            raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, KEYS)}")
+    if not isinstance(options.get("recording"), str):
+        raise ConfigError('[victim] kind = "flower" needs recording = "...": the folder that a run was recorded in')
+    recording = Recording.open(Path(options["recording"]))
+    chosen = picked(recording, options.get("round"), options.get("client"))
+    module = _module(options, spec, config.seed, trust_pickle)
+    update = read(module, (chosen.before, chosen.after), "delta", weights=False)
+    known = filled(Round.of_table(config.federated, True), chosen, recording.about.get("run_config") or {})
+    batch, nonmembers, public = (
+        None if place is None else beside(_named(place, chosen), base)
+        for place in (config.data.members, config.data.nonmembers, config.data.public)
+    )
+    found = scene_of(
+        module,
+        update,
+        known,
+        spec,
+        names_of(module, spec, options.get("classes"), options.get("class_names")),
+        batch=batch,
+        nonmembers=nonmembers,
+        public=public,
+        reading=reading_of(config.data),
+        priors=priors,
+        overlap=config.data.overlap,
+        seed=config.seed,
+    )
+    told = {"round": float(chosen.round), "client": chosen.node, "records_said": known.batch, "clients": known.clients}
+    facts = {**found.facts, **{name: value for name, value in told.items() if value is not None}}
+    return replace(found, facts=facts, digest={**found.digest, "round": chosen.round, "client": chosen.node})
+
+
+class Picked:
+    """An update of a recording: the weights on both sides, and what was said of its making.
+
+    Attributes:
+        round: number of the round.
+        node: the client's number, or "all".
+        clients: how many clients it is of.
+        records: how many records the client says it trained on; each, of several that say the same.
+        config: what the server told the clients.
+    """
+
+    def __init__(self, round: int, node: str, exchanges: list[Exchange], before: Any, after: Any):
+        self.round, self.node, self.before, self.after = round, node, before, after
+        self.clients = len(exchanges)
+        said = {one.records for one in exchanges}
+        self.records = said.pop() if len(said) == 1 else None
+        self.config: Mapping[str, Any] = exchanges[0].config
+
+
+def picked(recording: Recording, number: Any = None, client: Any = None) -> Picked:
+    """One client's update, or (`client` "all") the mean of a round: what the next round's weights differ by.
+
+    Raises:
+        ConfigError, DataError: when there is no such update; the message says which there are.
+    """
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        raise ConfigError(f"[victim] round: a whole number, 1 or more, was wanted, got {number!r}")
+    if client is not None and (isinstance(client, bool) or not isinstance(client, int | str)):
+        raise ConfigError(f"[victim] client: a client's number, or 'all', was wanted, got {client!r}")
+    if client != ALL:
+        one = recording.pick(number, client)
+        return Picked(one.round, one.node, [one], one.before(), one.after())
+    rounds = sorted({one.round for one in recording.exchanges if one.sent is not None})
+    number = rounds[0] if number is None and rounds else number
+    if number not in rounds or number + 1 not in rounds:
+        raise DataError(
+            f"recording: the mean of round {number} shows in the weights sent out in the next one; weights were sent "
+            f"out in rounds {', '.join(map(str, rounds)) or 'none'}"
+        )
+    here = [one for one in recording.exchanges if one.round == number]
+    before = next(one for one in here if one.sent is not None)
+    after = next(one for one in recording.exchanges if one.round == number + 1 and one.sent is not None)
+    took_part = list({one.node: one for one in here}.values())
+    return Picked(number, ALL, took_part, before.before(), after.before())
+
+
+def filled(known: Round, chosen: Picked, run_config: Mapping[str, Any]) -> Round:
+    """What is known of the round: as the file says, else as clients were told, else as the run was configured."""
+    found: dict[str, Any] = {"records": chosen.records, "clients": chosen.clients}
+    for name, words in _SAID.items():
+        value = next((place[w] for place in (chosen.config, run_config) for w in words if w in place), None)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            found[name] = float(value) if name in ("rate", "momentum") else int(value)
+    if found.get("rate") == 0.0:
+        del found["rate"]
+    missing = {
+        name: value
+        for name, value in found.items()
+        if value is not None and (name == "clients" or getattr(known, name) is None)
+    }
+    return replace(known, **missing)
+
+
+def _named(place: str, chosen: Picked) -> str:
+    return place.replace("{client}", chosen.node).replace("{round}", str(chosen.round))
+
+
+def _module(options: Mapping[str, Any], spec: InputSpec, seed: int, trust_pickle: bool) -> nn.Module:
+    if ("net" in options) == ("build" in options):
+        raise ConfigError('[victim] kind = "flower" needs net (a built-in network) or build (an import path)')
+    if "build" in options:
+        return load_network(options["build"], None, options.get("build_args"), trust_pickle=trust_pickle)
+    classes = options.get("classes") or len(options.get("class_names") or ())
+    if not classes:
+        raise ConfigError("[victim] classes: how many classes the built-in network tells apart has to be said")
+    return client_net(options["net"], spec.shape, classes, derive(seed, "net"), **options.get("net_options", {}))

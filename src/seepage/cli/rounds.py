@@ -1,0 +1,53 @@
+"""`seepage rounds FILE`."""
+
+from pathlib import Path
+
+import click
+
+from seepage.cli.options import file_and_settings
+
+
+@click.command("rounds")
+@file_and_settings
+@click.option("--fresh", is_flag=True, help="Start anew: use no earlier finding.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors and where the table is.")
+def command(
+    file: Path, settings: tuple[str, ...], out: Path | None, trust_pickle: bool, fresh: bool, quiet: bool
+) -> None:
+    """Audit every update of the recorded run that FILE names: what each client's update of each round gives away.
+
+    Each update has a run and a report of its own; the table is written anew after each, so that it can be stopped,
+    and the same command goes on.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from seepage.audit.rounds import Row, audit_rounds
+    from seepage.report import write_reports
+    from seepage.report.rounds import gave, write_rounds
+
+    console = Console(width=None if Console().is_terminal else 160)
+
+    def told(row: Row) -> None:
+        if row.run is not None:
+            write_reports(Path(row.run))
+        if not quiet:
+            console.print(Text(f"  round {row.round}, client {row.client}: {gave(row.model_dump())}"))
+
+    found, place = audit_rounds(file, settings, out=out, trust_pickle=trust_pickle, fresh=fresh, told=told)
+    written = write_rounds(place)
+    if not quiet:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for head in ("round", "client", "what it gave away", "by", "what stands in attacks' way"):
+            table.add_column(head, overflow="fold")
+        for row in found.rows:
+            told_row = row.model_dump()
+            table.add_row(
+                str(row.round), row.client, gave(told_row), row.strongest or "–", ", ".join(row.fails) or "nothing seen"
+            )
+        console.print()
+        console.print(table)
+    for name, path in written.items():
+        click.echo(f"{name + ':':<8} {path}")
+    raise SystemExit(1 if any(row.status == "failed" for row in found.rows) else 0)
