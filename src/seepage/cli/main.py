@@ -15,6 +15,7 @@ from seepage.core.errors import SeepageError
 COMMANDS = {
     "audit": "Attack the victim an audit file describes; write the record and a report.",
     "plan": "Say what an audit would run, what it would cost and what is there already.",
+    "sweep": "Audit a federation at every setting of a grid; write the frontier of leakage and cost.",
     "list": "List the attacks, defenses, leaks or built-in data sets.",
     "show": "Show one attack, defense or data set: parameters, needs, source.",
     "report": "Write the report of a run again.",

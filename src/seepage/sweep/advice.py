@@ -96,7 +96,7 @@ def choices(rows: Sequence[Row], axes: Sequence[Axis]) -> list[Choice]:
 
 
 def _label(row: Row, own: Sequence[Axis]) -> str:
-    told = ", ".join(f"{axis.title} {row.setting.get(axis.key)}" for axis in own)
+    told = ", ".join(f"{axis.title} = {row.setting.get(axis.key)}" for axis in own)
     return told or "the settings of the file"
 
 
@@ -249,8 +249,8 @@ def _inconclusive(states: Sequence[tuple[Choice, str]], measure: str, tolerance:
     fewest = min(leaks, key=lambda leak: leak.n)
     text = (
         f"Inconclusive: {len(open_)} of {len(states)} choices, no leak found and none within {tolerance:g} either: up to "
-        f"{wide.upper:.2f} cannot be excluded. With {fewest.n} {fewest.unit}s the intervals are that wide; more "
-        "[federated] clients narrow them."
+        f"{wide.upper:.2f} cannot be excluded. The fewest {fewest.unit}s that an interval is over are {fewest.n} (a sum over "
+        "clients counts once); more [federated] clients narrow it."
     )
     if any(row.failed for choice in open_ for row in choice.rows):
         text += " In some, attacks failed that might have found something."

@@ -249,7 +249,7 @@ def _points(axes: Sequence[Axis], plain: dict[str, Any], where: str) -> Iterable
             put(content, key, value)
         config = parse(content, f"{where}: [sweep.axes] at {_told(setting)}")
         _check_types(setting, config, where)
-        label = ", ".join(f"{axis.title} {_shown(value)}" for axis, value in zip(axes, values, strict=True))
+        label = ", ".join(f"{axis.title} = {_shown(value)}" for axis, value in zip(axes, values, strict=True))
         yield Point(number, setting, content, config, label or "as written")
 
 

@@ -68,7 +68,7 @@ def sweep_file(
     call = Call(out or Path(grid.config.run.out), trust_pickle, fresh, count or os.cpu_count() or 1)
     audits, trainings = audits_of(grid, call), trainings_of(grid, call)
     _some_can_run(audits)
-    key = digest([__version__, [task.key for task in [*audits, *trainings]], grid.table.confirm])
+    key = key_of(grid, audits, trainings)
     folder = _folder(call, key)
     with folder.locked():
         write_json(folder.path / "sweep.json", {"key": key, "config": grid.content, "tasks": [t.title for t in audits]})
@@ -81,6 +81,11 @@ def sweep_file(
         write_json(folder.path / "frontier.json", found.model_dump(mode="json"))
         folder.log("finished")
     return found, folder.path
+
+
+def key_of(grid: Grid, audits: Sequence[Task], trainings: Sequence[Task]) -> str:
+    """Hash of what a sweep will do."""
+    return digest([__version__, [task.key for task in [*audits, *trainings]], grid.table.confirm])
 
 
 def audits_of(grid: Grid, call: Call) -> list[Task]:
@@ -115,13 +120,15 @@ def trainings_of(grid: Grid, call: Call) -> list[Task]:
         return []
     found: dict[str, Task] = {}
     labels = defense_labels(grid.arms)
+    own = [axis for axis in grid.axes if axis.role == "choice"]
     for point in grid.points:
+        where = ", ".join(f"{axis.title} = {point.setting[axis.key]}" for axis in own) or "as written"
         for number, label in enumerate(labels):
             content = _training_content(grid, point, number)
             task = Task(
                 "training",
                 "",
-                f"training, {point.label}, {label}",
+                f"training, {where}, defense {label}",
                 content,
                 str(grid.base),
                 str(call.out),
@@ -190,21 +197,29 @@ def _some_can_run(audits: Sequence[Task]) -> None:
         raise first
 
 
+def unfinished(call: Call, key: str) -> Path | None:
+    """The latest sweep of the same tasks that has no frontier yet."""
+    if not call.out.is_dir():
+        return None
+    for path in sorted(call.out.glob(f"{PREFIX}*-{key[:8]}*"), reverse=True):
+        if (path / "frontier.json").exists() or not (path / "sweep.json").is_file():
+            continue
+        try:
+            if read_json(path / "sweep.json").get("key") == key:
+                return path
+        except StoreError:
+            continue
+    return None
+
+
 def _folder(call: Call, key: str) -> RunFolder:
     """An unfinished sweep of the same tasks, or a new folder."""
-    name = f"{key[:8]}"
-    if not call.fresh and call.out.is_dir():
-        for path in sorted(call.out.glob(f"{PREFIX}*-{name}*"), reverse=True):
-            if (path / "frontier.json").exists() or not (path / "sweep.json").is_file():
-                continue
-            try:
-                if read_json(path / "sweep.json").get("key") == key:
-                    return RunFolder(path)
-            except StoreError:
-                continue
+    found = None if call.fresh else unfinished(call, key)
+    if found is not None:
+        return RunFolder(found)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for attempt in range(1000):
-        path = call.out / (f"{PREFIX}{stamp}-{name}" + (f"-{attempt + 1}" if attempt else ""))
+        path = call.out / (f"{PREFIX}{stamp}-{key[:8]}" + (f"-{attempt + 1}" if attempt else ""))
         if not path.exists():
             write_json(path / "sweep.json", {"key": key})
             return RunFolder(path)
