@@ -192,7 +192,7 @@ class SweepTraining(_Table):
     """`[sweep.training]`: the federation that is trained behind every setting, to see what it costs."""
 
     rounds: int = Field(default=60, ge=0, description="rounds of the federation; 0 trains none")
-    clients: int | None = Field(default=None, ge=1, description="clients in every round; [federated] clients if not set")
+    clients: int | None = Field(default=None, ge=1, description="clients in a round; [federated] clients if not set")
     rate: float = Field(default=0.3, gt=0, description="the server's rate for gradients; changes are added as they are")
     repeats: int = Field(default=1, ge=1, description="federations, each with other clients; accuracy is their mean")
 

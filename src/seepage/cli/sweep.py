@@ -67,7 +67,9 @@ def print_frontier(found: Frontier) -> None:
         table.add_column(axis.title, overflow="fold")
     heads = ("defense", "strongest", "value", "leakage", "at most", "verdict", "accuracy", "kB a round", "ms a round")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("defense", "strongest", "verdict") else "right", overflow="fold")
+        table.add_column(
+            head, justify="left" if head in ("defense", "strongest", "verdict") else "right", overflow="fold"
+        )
     for row in found.rows:
         table.add_row(*[Text(cell) for cell in _cells(row, found)])
     console.print(table)
@@ -109,7 +111,7 @@ def print_plan(file: Path, settings: Sequence[str], out: Path | None, trust_pick
     axes = " x ".join(f"{len(axis.values)} {axis.title}" for axis in told.axes) or "1 setting"
     console.print(
         f"\n{told.rows} points: {axes} x {len(told.defenses)} defenses ({', '.join(told.defenses)})\n"
-        f"{sum(one.cells for one in told.audits)} cells, {sum(one.cached for one in told.audits)} of them there already; "
+        f"{sum(one.cells for one in told.audits)} cells, {sum(one.cached for one in told.audits)} there already; "
         f"{told.trainings} federations of {told.rounds} rounds to train"
         + ("; what is recommended is then audited again" if told.confirm else ""),
         highlight=False,

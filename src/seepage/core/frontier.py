@@ -1,4 +1,6 @@
-"""The frontier of a sweep: what every setting gives away and what it costs. Versioned JSON; missing is null with a reason.
+"""The frontier of a sweep: what every setting gives away and what it costs.
+
+Versioned JSON; missing is null with a reason.
 
 Reports read it and nothing else. `Frontier.model_json_schema()` is the published schema
 (`schema/frontier.schema.json` in the repository).
@@ -126,7 +128,7 @@ class Frontier(_Part):
     run: SweepRun
     environment: dict[str, str]
     axes: list[Axis]
-    measure: str | None = Field(description="the score that the recommendation rests on; null when nothing was measured")
+    measure: str | None = Field(description="the score the recommendation rests on; null when nothing was measured")
     tolerance: float = Field(description="the leakage whose upper bound a recommended setting stays within")
     tolerance_from: str
     rows: list[Row]

@@ -158,7 +158,7 @@ def _check(sent: Updates, weights: Mapping[str, torch.Tensor], defense: Defense 
     for update in sent.clients:
         if {name: tuple(np.shape(t)) for name, t in update.tensors.items()} != known:
             name = "none" if defense is None else defense.name
-            raise ConfigError(f"the defense '{name}' sends the update of another model: its federation is not trained here")
+            raise ConfigError(f"the defense '{name}' sends another model's update: its federation is not trained here")
 
 
 def _stepped(
@@ -173,7 +173,7 @@ def _stepped(
 
 
 def _with_statistics(net: ClientNet, members: Records, rng: np.random.Generator) -> ClientNet:
-    """The network with batch normalisation's running statistics taken over the clients' records, as their mean would be."""
+    """The network with batch normalisation's running statistics taken over the clients' records."""
     rows = np.sort(rng.permutation(len(members))[:STATISTICS])
     found, module = net.batch_statistics(members.x[rows]), net.module
     with torch.no_grad():

@@ -3,12 +3,26 @@
 As wide as the page: horizontal places are percentages, so that marks and text keep their size on a phone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from seepage.report.figures import Layout
-from seepage.report.svg import CONTROL, INK, LINE, MUTED, SURFACE, Across, element, extent, frame, hover, text, ticks
+from seepage.report.svg import (
+    CONTROL,
+    INK,
+    LINE,
+    MUTED,
+    SURFACE,
+    Across,
+    Real,
+    element,
+    extent,
+    frame,
+    hover,
+    text,
+    ticks,
+)
 
 State = Literal["leak", "unclear", "clear", "untried"]
 TONES = {
@@ -71,7 +85,7 @@ def scatter(name: str, title: str, dots: Sequence[Dot], tolerance: float, layout
     # What lies far below zero says no more than zero does.
     floor, ceiling = max(least, -0.2), max([1.0, *(dot.high for dot in dots)])
 
-    def y(value: float) -> float:
+    def y(value: Real) -> float:
         inside = min(max(value, floor), ceiling)
         return bottom - (inside - floor) / (ceiling - floor) * (bottom - top)
 
@@ -81,15 +95,26 @@ def scatter(name: str, title: str, dots: Sequence[Dot], tolerance: float, layout
         "rect", x=left, width=f"{axis.right - axis.left:g}%", y=y(tolerance), height=y(floor) - y(tolerance),
         fill=TONES["clear"], opacity=0.07,
     )  # fmt: skip
-    body += element("line", x1=left, x2=right, y1=y(tolerance), y2=y(tolerance), stroke=TONES["clear"], stroke_dasharray="5 4")
-    body += text(f"{axis.left + 0.6:g}%", y(tolerance) - 5, f"tolerance {tolerance:g}", fill=TONES["clear"], font_size="12")
+    body += element(
+        "line", x1=left, x2=right, y1=y(tolerance), y2=y(tolerance), stroke=TONES["clear"], stroke_dasharray="5 4"
+    )
+    body += text(
+        f"{axis.left + 0.6:g}%", y(tolerance) - 5, f"tolerance {tolerance:g}", fill=TONES["clear"], font_size="12"
+    )
     body += "".join(_dot(dot, axis, y) for dot in sorted(dots, key=lambda dot: dot.ringed))
     body += text("50%", bottom + 38, "held-out accuracy of the federation", fill=MUTED, text_anchor="middle")
     told = ". ".join(dot.words for dot in dots)
     return frame(name, title, told, body, None, bottom + 46, f"frontier {layout}")
 
 
-def _grid(axis: Across, y, floor: tuple[float, float], span: tuple[float, float], bottom: float, wide: bool) -> str:  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+def _grid(
+    axis: Across,
+    y: Callable[[Real], float],
+    floor: tuple[Real, Real],
+    span: tuple[Real, Real],
+    bottom: Real,
+    wide: bool,
+) -> str:
     out = ""
     for mark in ticks(*floor, 7):
         out += element("line", x1=f"{axis.left:g}%", x2=f"{axis.right:g}%", y1=y(mark), y2=y(mark), stroke=LINE)
@@ -102,9 +127,10 @@ def _grid(axis: Across, y, floor: tuple[float, float], span: tuple[float, float]
     return out
 
 
-def _dot(dot: Dot, axis: Across, y) -> str:  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+def _dot(dot: Dot, axis: Across, y: Callable[[Real], float]) -> str:
     tone, x = TONES[dot.state], axis.percent(dot.accuracy)
-    line = element("line", x1=dot.nudge, x2=dot.nudge, y1=y(dot.high), y2=y(dot.low), stroke=tone, stroke_width=1.6, opacity=0.5)
+    thin = {"stroke": tone, "stroke_width": 1.6, "opacity": 0.5}
+    line = element("line", x1=dot.nudge, x2=dot.nudge, y1=y(dot.high), y2=y(dot.low), **thin)
     ring = ""
     place = f"translate({dot.nudge:g} {y(dot.value):.1f})"
     if dot.ringed:

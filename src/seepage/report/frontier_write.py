@@ -41,7 +41,7 @@ def load_frontier(path: Path | str) -> Frontier:
     content: Any = read_json(file)
     version = str(content.get("schema_version", "")) if isinstance(content, dict) else ""
     if version.split(".")[0] != FRONTIER_VERSION.split(".")[0]:
-        raise StoreError(f"{file} has schema version '{version}', this Seepage reads {FRONTIER_VERSION}: run the sweep again")
+        raise StoreError(f"{file} has schema version '{version}', not {FRONTIER_VERSION}: run the sweep again")
     try:
         return Frontier.model_validate(content)
     except ValidationError as error:
@@ -191,7 +191,17 @@ def _maps(frontier: Frontier) -> list[str]:
 
 def _points(frontier: Frontier, rows: Sequence[Row]) -> str:
     head = [axis.title for axis in frontier.axes]
-    head += ["Defense", "Verdict", "Strongest", "Value", "Leakage", "At most", "Accuracy", "Less than without", "kB a round"]
+    head += [
+        "Defense",
+        "Verdict",
+        "Strongest",
+        "Value",
+        "Leakage",
+        "At most",
+        "Accuracy",
+        "Less than without",
+        "kB a round",
+    ]
     head += ["ms a round", "Epsilon", "Audit"]
     return table(map(safe, head), [[safe(cell) for cell in _cells(row, frontier)] for row in rows])
 
@@ -204,7 +214,13 @@ def _cells(row: Row, frontier: Frontier) -> list[str]:
         told = ["not measured", why, numbers.MISSING, numbers.MISSING, numbers.MISSING]
     else:
         value = f"{numbers.number(leak.value, leak.low, leak.high)} {numbers.interval(leak.low, leak.high)}".strip()
-        told = [state_words(leak, frontier.tolerance), leak.attack, value, numbers.signed(leak.leakage), numbers.short(leak.upper)]
+        told = [
+            state_words(leak, frontier.tolerance),
+            leak.attack,
+            value,
+            numbers.signed(leak.leakage),
+            numbers.short(leak.upper),
+        ]
     accuracy = numbers.MISSING if cost is None else numbers.estimate(cost.accuracy)
     loss = numbers.MISSING if cost is None else numbers.signed(cost.loss)
     sent = _kilo(None if cost is None else cost.bytes_a_round)
@@ -215,4 +231,5 @@ def _cells(row: Row, frontier: Frontier) -> list[str]:
 def _again(frontier: Frontier) -> str:
     text = toml_text(frontier.config)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return f"## How to run it again\n\nSave this as `sweep.toml` and run `seepage sweep sweep.toml`.\n\n{fence}toml\n{text}{fence}"
+    how = "## How to run it again\n\nSave this as `sweep.toml` and run `seepage sweep sweep.toml`."
+    return f"{how}\n\n{fence}toml\n{text}{fence}"

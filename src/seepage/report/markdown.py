@@ -36,7 +36,6 @@ from seepage.store.files import PRIVATE, PUBLIC, write_bytes
 MOST_RANKED = 20
 
 
-
 def write_markdown(run_folder: Path | str, show_records: bool = False) -> Path:
     """Write `report.md` into a run folder.
 

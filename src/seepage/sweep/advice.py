@@ -17,7 +17,7 @@ MEASURES = ("record_identified", "token_recall")
 
 @dataclass(frozen=True)
 class Choice:
-    """What a federation can choose: a setting without its conditions, behind a defense; with a row for each condition."""
+    """What a federation can choose: a setting without its conditions, behind a defense; a row for each condition."""
 
     rows: tuple[Row, ...]
     label: str
@@ -66,13 +66,14 @@ class Choice:
 def rules(tolerance: float, source: str) -> list[str]:
     """How the recommendation is made, for the report."""
     return [
-        "A choice is what the federation decides: the settings that are no condition, and the defense. It is held to its "
-        "worst condition (how far the model is trained, what the adversary knows).",
+        "A choice is what the federation decides: the settings that are no condition, and the defense. It is held to "
+        "its worst condition (how far the model is trained, what the adversary knows).",
         "A choice leaks when the verdict of any of its audits is 'leaks'.",
-        f"It is within the tolerance when every attack was played under every condition and the greatest upper end of the "
-        f"95 % intervals of the leakage is {tolerance:g} ({source}) or below. Otherwise it is inconclusive.",
-        "Of the choices within the tolerance the one with the highest held-out accuracy is recommended; where that is the "
-        "same, the one that sends fewer bytes, then the one that computes less. An unaware adversary's rows are left out.",
+        f"It is within the tolerance when every attack was played under every condition and the greatest upper end of "
+        f"the 95 % intervals of the leakage is {tolerance:g} ({source}) or below. Otherwise it is inconclusive.",
+        "Of the choices within the tolerance the one with the highest held-out accuracy is recommended; where that is "
+        "the same, the one that sends fewer bytes, then the one that computes less. Rows of an unaware adversary are "
+        "left out.",
         "It was chosen by its figures, so it is audited again with other clients; both figures stand here.",
         "Each interval is a 95 % one by itself: of many settings some upper ends are too low by luck.",
         "An epsilon is stated where noise gives one, never because an attack failed.",
@@ -131,13 +132,13 @@ def advise(rows: Sequence[Row], again: Sequence[Row], axes: Sequence[Axis], tole
 
 
 def _best(best: Choice, every: Sequence[Choice], again: Sequence[Row], measure: str, tolerance: float) -> Advice:
-    worst, cost = best.worst(measure), best.cost
+    worst = best.worst(measure)
     behind = "without a defense" if best.first.defense is None else f"behind {best.first.defense_label}"
     held = f" under all {len(best.rows)} conditions" if len(best.rows) > 1 else ""
     parts = [
         f"Recommended: {best.label}, {behind}.",
-        f"What it gives away to the attacks tried is {best.upper(measure):.2f} at the most{held} (upper end of the 95 % "
-        f"interval; tolerance {tolerance:g}): {worst.title.lower()} {worst.value:.2f}, strongest {worst.attack}.",
+        f"What it gives away to the attacks tried is {best.upper(measure):.2f} at the most{held} (upper end of the "
+        f"95 % interval; tolerance {tolerance:g}): {worst.title.lower()} {worst.value:.2f}, strongest {worst.attack}.",
         *_cost_words(best, every),
     ]
     exact = [leak.facts.get("exact_most") for leak in best.leaks(measure)]
@@ -162,7 +163,9 @@ def _cost_words(best: Choice, every: Sequence[Choice]) -> list[str]:
         f"{cost.rounds} rounds"
     ]
     if cost.loss is not None and best.first.defense is not None:
-        said.append(f", {_less(cost.loss.value)} than without the defense [{cost.loss.low:+.3f}, {cost.loss.high:+.3f}]")
+        said.append(
+            f", {_less(cost.loss.value)} than without the defense [{cost.loss.low:+.3f}, {cost.loss.high:+.3f}]"
+        )
     bare = [c for c in every if c.first.defense is None and c.cost is not None and c.cost.accuracy is not None]
     top = min(bare, key=Choice.order, default=None)
     if top is not None and top.cost is not None and top.cost.accuracy is not None and top.first.id != best.first.id:
@@ -211,9 +214,8 @@ def _none(states: Sequence[tuple[Choice, str]], measure: str, tolerance: float) 
     nearest = min(quiet or measured, key=lambda c: (round(c.upper(measure), 2), *c.order()), default=None)
     if nearest is None:
         return Advice(kind="none", text=text)
-    text += (
-        f" Nearest comes {nearest.label}, behind {nearest.first.defense_label}: {nearest.upper(measure):.2f} at the most. "
-    )
+    upper = nearest.upper(measure)
+    text += f" Nearest comes {nearest.label}, behind {nearest.first.defense_label}: {upper:.2f} at the most. "
     text += "More clients narrow the interval; more noise or larger sums lower what is found."
     return Advice(kind="none", text=text, rows=[row.id for row in nearest.rows])
 
@@ -248,9 +250,9 @@ def _inconclusive(states: Sequence[tuple[Choice, str]], measure: str, tolerance:
     wide = max(leaks, key=lambda leak: leak.upper)
     fewest = min(leaks, key=lambda leak: leak.n)
     text = (
-        f"Inconclusive: {len(open_)} of {len(states)} choices, no leak found and none within {tolerance:g} either: up to "
-        f"{wide.upper:.2f} cannot be excluded. The fewest {fewest.unit}s that an interval is over are {fewest.n} (a sum over "
-        "clients counts once); more [federated] clients narrow it."
+        f"Inconclusive: {len(open_)} of {len(states)} choices, no leak found and none within {tolerance:g} either: up "
+        f"to {wide.upper:.2f} cannot be excluded. The fewest {fewest.unit}s that an interval is over are {fewest.n} (a "
+        "sum over clients counts once); more [federated] clients narrow it."
     )
     if any(row.failed for choice in open_ for row in choice.rows):
         text += " In some, attacks failed that might have found something."
@@ -277,7 +279,7 @@ def _labels(rows: Sequence[Row], measure: str) -> list[Advice]:
 def _privacy(every: Sequence[Choice]) -> list[Advice]:
     noisy = [c for c in every if c.cost is not None and c.cost.dp_delta is not None]
     if not noisy:
-        return [Advice(kind="privacy", text="No defense here adds noise that guarantees anything: there is no epsilon.")]
+        return [Advice(kind="privacy", text="No defense here adds noise that guarantees: there is no epsilon.")]
     with_one = [c for c in noisy if c.cost is not None and c.cost.dp_epsilon is not None]
     if not with_one:
         text = "The noise tried here guarantees nothing worth the name over all rounds: no epsilon below 10,000."
@@ -289,7 +291,7 @@ def _privacy(every: Sequence[Choice]) -> list[Advice]:
     text = (
         f"Guarantees hold by noise alone. The strongest: epsilon {_epsilon(cost):.3g} at delta {delta:g} over {rounds} "
         f"rounds, {least.label}, behind {least.first.defense_label}{accuracy}. "
-        f"{len(noisy) - len(with_one)} of {len(noisy)} noisy choices have none below 10,000, whatever attacks found there."
+        f"{len(noisy) - len(with_one)} of {len(noisy)} noisy choices have none below 10,000, whatever attacks found."
     )
     return [Advice(kind="privacy", text=text, rows=[row.id for row in least.rows])]
 
@@ -312,11 +314,11 @@ def _limits(rows: Sequence[Row], measure: str) -> Advice:
     tried: set[str] = {attack for row in rows for leak in row.leaks.values() for attack in leak.tried}
     effects = [leak.smallest_effect for row in rows if (leak := row.leaks.get(measure)) and leak.smallest_effect]
     left: dict[str, Any] = {name: why for row in rows for name, why in row.left_out.items() if name not in tried}
-    text = f"Tried were {', '.join(sorted(tried))}; an attack that is not among them, or with more effort, may recover more."
+    text = f"Tried were {', '.join(sorted(tried))}; an attack that is not among them, or tries longer, may find more."
     if effects:
         text += (
-            f" The smallest leakage that would have been noticed four times in five lies between {min(effects):.2f} and "
-            f"{max(effects):.2f}, by setting."
+            f" The smallest leakage that would have been noticed four times in five lies between {min(effects):.2f} "
+            f"and {max(effects):.2f}, by setting."
         )
     if left:
         text += f" Not played anywhere: {', '.join(sorted(left))}."

@@ -23,7 +23,8 @@ from seepage.store.files import digest, read_json, write_json
 Facts = Mapping[str, float | str | None]
 # Of a value that is sent with its place: both in 32 bits. Of a scale a tensor: as many.
 WORD = 4
-# What of `[federated]` says nothing of how the model is trained from the beginning.
+# Tables of the file that say nothing of how the model is trained, and keys of `[federated]` that do not.
+_OF_AUDITS = ("attack", "gate", "verdict", "title", "report")
 _ASIDE = ("trained", "knows", "clients")
 
 
@@ -74,7 +75,9 @@ def trained_cost(setting: Setting, arm: Arm, training: SweepTraining, fresh: boo
         return known
     schedule = Schedule(training.rounds, clients, scene.records, scene.local, training.rate)
     runs = [
-        train_federation(scene.net, scene.members, scene.nonmembers, schedule, defense, derive(scene.seed, "cost", str(k)))
+        train_federation(
+            scene.net, scene.members, scene.nonmembers, schedule, defense, derive(scene.seed, "cost", str(k))
+        )
         for k in range(training.repeats)
     ]
     found = _mean(key, runs)
@@ -193,8 +196,8 @@ def replace_part(cost: Cost, **changes: Any) -> Cost:
 def sent_bytes(values: int, tensors: int, facts: Facts | None) -> tuple[float | None, str]:
     """Bytes that a client sends in one round, and how they are counted; None, and why, where it is not known.
 
-    By what a defense states of itself: `encrypted_bytes_a_client`; `bits_per_value` (with one 32-bit scale a tensor below
-    16 bits); `share_of_values_sent` (each with its place, 32 bits both); otherwise 32 bits a value.
+    By what a defense states of itself: `encrypted_bytes_a_client`; `bits_per_value` (with one 32-bit scale a tensor
+    below 16 bits); `share_of_values_sent` (each with its place, 32 bits both); otherwise 32 bits a value.
     """
     if facts is None:
         return None, "no attack could be played behind the defense, so that it stated nothing"
@@ -205,7 +208,9 @@ def sent_bytes(values: int, tensors: int, facts: Facts | None) -> tuple[float | 
         return float(sealed), "ciphertexts, measured"
     if isinstance(bits, int | float):
         scales = WORD * tensors if bits < 16 else 0
-        return float(np.ceil(values * bits / 8) + scales), f"{bits:g} bits a value" + (", a scale a tensor" * (scales > 0))
+        return float(np.ceil(values * bits / 8) + scales), f"{bits:g} bits a value" + (
+            ", a scale a tensor" * (scales > 0)
+        )
     if isinstance(share, int | float):
         return float(np.ceil(share * values) * 2 * WORD), "values with their places, 32 bits each"
     return float(WORD * values), "32 bits a value"
@@ -213,7 +218,7 @@ def sent_bytes(values: int, tensors: int, facts: Facts | None) -> tuple[float | 
 
 def at_the_start(content: Mapping[str, Any], conditions: Sequence[str]) -> dict[str, Any]:
     """The file of a point without what is not the federation's choice: the model before the first round is trained."""
-    plain = {name: value for name, value in content.items() if name not in ("attack", "gate", "verdict", "title", "report")}
+    plain = {name: value for name, value in content.items() if name not in _OF_AUDITS}
     for key in ("federated.trained", *conditions):
         table, _, name = key.partition(".")
         if key != "seed" and isinstance(plain.get(table), dict):

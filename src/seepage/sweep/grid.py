@@ -36,10 +36,14 @@ _TABLES: Mapping[str, type[BaseModel]] = {"federated": FederatedTable, "victim":
 _OPTIONS: Mapping[str, frozenset[str]] = {
     "federated": frozenset(),
     "victim": frozenset(federated.KEYS),
-    "data": frozenset({"split", *(f.name for f in fields(Reading)), *(n for names, _ in SPLITS.values() for n in names)}),
+    "data": frozenset(
+        {"split", *(f.name for f in fields(Reading)), *(n for names, _ in SPLITS.values() for n in names)}
+    ),
 }
 # Keys that a point cannot differ in: what is measured would not be comparable, or the victim another one.
 _FIXED = frozenset({"victim.kind", "victim.name", "victim.input", "data.builtin", "data.noun"})
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 @dataclass(frozen=True)
@@ -112,10 +116,10 @@ def grid_of_file(file: Path, settings: Sequence[str] = ()) -> Grid:
         )
     if config.victim.kind != "federated":
         raise ConfigError(
-            f'{file}: [sweep] varies the clients of a simulated federation: [victim] kind = "federated" was wanted, got '
+            f'{file}: [sweep] varies a simulated federation: [victim] kind = "federated" was wanted, got '
             f"'{config.victim.kind}'"
         )
-    listed = {key: values for key, values in _dotted(table.axes)}
+    listed = dict(_dotted(table.axes))
     defenses = [*content.get("defense", []), *strengths(content["sweep"].get("defense", []), table.training.rounds)]
     if not listed and not defenses:
         raise ConfigError(f"{file}: [sweep] has neither axes nor defenses: there is nothing to compare")
@@ -173,7 +177,9 @@ def check_key(key: str, where: str) -> None:
     """
     parts = key.split(".")
     if parts[0] in ("defense", "attack"):
-        place = "[[sweep.defense]], with a list for a strength" if parts[0] == "defense" else "[[attack]]: all are played"
+        place = (
+            "[[sweep.defense]], with a list for a strength" if parts[0] == "defense" else "[[attack]]: all are played"
+        )
         raise ConfigError(f'{where} "{key}": a {parts[0]} is no axis; it goes under {place}')
     roots = [*_TABLES, "seed"]
     if parts[0] not in roots:
@@ -199,7 +205,7 @@ def _names() -> dict[str, list[str]]:
 def strengths(tables: Sequence[Mapping[str, Any]], rounds: int) -> list[dict[str, Any]]:
     """`[[sweep.defense]]` with one table a strength: every list of values is taken apart, several are crossed.
 
-    A defense whose guarantee is composed over rounds is told the rounds that are trained, unless the table says how many.
+    A defense whose guarantee is composed over rounds is told the rounds that are trained, unless the table says.
 
     Raises:
         ConfigError: for an empty list.
@@ -209,7 +215,7 @@ def strengths(tables: Sequence[Mapping[str, Any]], rounds: int) -> list[dict[str
         lists = {key: value for key, value in table.items() if isinstance(value, list)}
         for key, values in lists.items():
             if not values:
-                raise ConfigError(f"[[sweep.defense]] '{table.get('name')}': {key} is an empty list: give its strengths")
+                raise ConfigError(f"[[sweep.defense]] '{table.get('name')}': {key} is an empty list: give strengths")
         for chosen in itertools.product(*lists.values()):
             one = {**table, **dict(zip(lists, chosen, strict=True))}
             defense = make_defense(DefenseTable.model_validate(one))
@@ -271,8 +277,8 @@ def _check_types(setting: Mapping[str, Any], config: AuditConfig, where: str) ->
         for part in key.split("."):
             got = got.get(part) if isinstance(got, dict) else None
         if isinstance(given, bool) != isinstance(got, bool) or given != got:
-            kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(type(got), "else")
-            raise ConfigError(f'{where}: [sweep.axes] "{key}": {kind} was wanted, got {given!r}')
+            wanted = _KINDS.get(type(got), "another kind of value")
+            raise ConfigError(f'{where}: [sweep.axes] "{key}": {wanted} was wanted, got {given!r}')
 
 
 def _told(setting: Mapping[str, Any]) -> str:

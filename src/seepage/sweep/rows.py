@@ -46,7 +46,9 @@ def rows_of(
 def failed_row(arm: Arm, label: str, number: int, told: dict[str, Any], error: Exception) -> Row:
     """The row of a point that could not be audited."""
     shown = str(error) if isinstance(error, SeepageError) else f"{type(error).__name__}: {error}"
-    return _row(arm, label, number, {**told, "status": "failed", "error": Failure(type=type(error).__name__, message=shown)})
+    return _row(
+        arm, label, number, {**told, "status": "failed", "error": Failure(type=type(error).__name__, message=shown)}
+    )
 
 
 def _row(arm: Arm, label: str, number: int, told: dict[str, Any]) -> Row:
@@ -93,7 +95,7 @@ def strongest(findings: Sequence[Finding], tolerance: float) -> dict[str, Strong
 
 
 def _exact(findings: Sequence[Finding]) -> dict[str, float]:
-    """The greatest share of records that any attack recovered exactly: a share too small to call is a leak for its owner."""
+    """The greatest share of records that any attack recovered exactly: however small, a leak for its owner."""
     shares = [s.value for f in findings if (s := f.scores.get("exact")) is not None and s.value is not None]
     return {"exact_most": max(shares)} if shares else {}
 

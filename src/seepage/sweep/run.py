@@ -153,7 +153,7 @@ def _training_name(content: Mapping[str, Any]) -> str:
 
 
 def confirmations(grid: Grid, call: Call, rows: Sequence[Row]) -> list[Task]:
-    """The recommended choice audited again under every condition, with other clients: it was chosen by these figures."""
+    """The recommended choice audited again under every condition with other clients: its figures chose it."""
     best = chosen(rows, grid.axes, tolerance_of(grid)[0])
     if best is None:
         return []
@@ -296,7 +296,9 @@ class _Bench:
 def _failures(result: Mapping[str, Any]) -> list[str]:
     if "missing" in result:
         return [str(result["missing"])]
-    return [str(row["error"]["message"]) for row in result.get("rows", []) if row["status"] == "failed" and row["error"]]
+    return [
+        str(row["error"]["message"]) for row in result.get("rows", []) if row["status"] == "failed" and row["error"]
+    ]
 
 
 def _rows(grid: Grid, call: Call, audits: Sequence[Task], results: Results) -> list[Row]:
@@ -362,5 +364,3 @@ def _frontier(
         rules=rules(tolerance, source),
         config=grid.content,
     )
-
-

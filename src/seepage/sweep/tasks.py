@@ -107,7 +107,7 @@ def _audit(task: Task, listener: Callable[[Progress], None] | None) -> dict[str,
             return _failed(task, arms, told, error)
         log.info("%s: %s; each defense is now tried by itself", task.title, error)
         return _one_by_one(task, arms, told, listener)
-    except Exception as error:  # noqa: BLE001 - a point may fail in any way; each one is a row
+    except Exception as error:
         log.exception("%s failed", task.title)
         return _failed(task, arms, told, error)
     tolerance = record.config.as_resolved["verdict"]["tolerance"]
@@ -122,7 +122,9 @@ def _executed(task: Task, content: dict[str, Any], listener: Callable[[Progress]
 def _failed(task: Task, arms: Sequence[Arm], told: dict[str, Any], error: Exception) -> dict[str, Any]:
     if isinstance(error, StoreError):
         raise error
-    rows = [failed_row(arm, label, k, told, error) for k, (arm, label) in enumerate(zip(arms, task.labels, strict=True))]
+    rows = [
+        failed_row(arm, label, k, told, error) for k, (arm, label) in enumerate(zip(arms, task.labels, strict=True))
+    ]
     return {"rows": _plain(rows), "facts": [None for _ in arms]}
 
 
