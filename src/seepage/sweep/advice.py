@@ -53,14 +53,15 @@ class Choice:
         """What leaks most."""
         return max(self.leaks(measure), key=lambda leak: leak.leakage.value)
 
-    def order(self) -> tuple[float, float, float]:
-        """Cheapest first: by accuracy, then bytes, then a client's seconds; what was not measured comes last."""
+    def order(self) -> tuple[float, float]:
+        """Cheapest first: by accuracy, then bytes; what was not measured comes last.
+
+        Not by seconds: they differ from run to run, and what is recommended must not.
+        """
         cost = self.cost
         if cost is None or cost.accuracy is None:
-            return (1.0, 0.0, 0.0)
-        far = float("inf")
-        sent = far if cost.bytes_a_round is None else cost.bytes_a_round
-        return (-cost.accuracy.value, sent, far if cost.seconds_a_round is None else cost.seconds_a_round)
+            return (1.0, 0.0)
+        return (-cost.accuracy.value, float("inf") if cost.bytes_a_round is None else cost.bytes_a_round)
 
 
 def rules(tolerance: float, source: str) -> list[str]:
@@ -72,8 +73,7 @@ def rules(tolerance: float, source: str) -> list[str]:
         f"It is within the tolerance when every attack was played under every condition and the greatest upper end of "
         f"the 95 % intervals of the leakage is {tolerance:g} ({source}) or below. Otherwise it is inconclusive.",
         "Of the choices within the tolerance the one with the highest held-out accuracy is recommended; where that is "
-        "the same, the one that sends fewer bytes, then the one that computes less. Rows of an unaware adversary are "
-        "left out.",
+        "the same, the one that sends fewer bytes, then the first of the file. Rows of an unaware adversary are left out.",
         "It was chosen by its figures, so it is audited again with other clients; both figures stand here.",
         "Each interval is a 95 % one by itself: of many settings some upper ends are too low by luck.",
         "An epsilon is stated where noise gives one, never because an attack failed.",
@@ -148,6 +148,7 @@ def _best(best: Choice, every: Sequence[Choice], again: Sequence[Row], measure: 
             f"Yet {most:.3f} of the records came out exactly: too few to tell from chance as a share, and a leak for "
             "whoever they belong to."
         )
+    parts += _beside(best, measure)
     parts.append(_again_words(again, measure, tolerance))
     parts.append(_effect_words(best, measure))
     return Advice(kind="recommended", text=" ".join(part for part in parts if part), rows=[row.id for row in best.rows])
@@ -163,9 +164,8 @@ def _cost_words(best: Choice, every: Sequence[Choice]) -> list[str]:
         f"{cost.rounds} rounds"
     ]
     if cost.loss is not None and best.first.defense is not None:
-        said.append(
-            f", {_less(cost.loss.value)} than without the defense [{cost.loss.low:+.3f}, {cost.loss.high:+.3f}]"
-        )
+        ends = f"[{cost.loss.low:+.3f}, {cost.loss.high:+.3f}]"
+        said.append(f", of which the defense costs {cost.loss.value:+.3f} {ends}")
     bare = [c for c in every if c.first.defense is None and c.cost is not None and c.cost.accuracy is not None]
     top = min(bare, key=Choice.order, default=None)
     if top is not None and top.cost is not None and top.cost.accuracy is not None and top.first.id != best.first.id:
@@ -181,8 +181,25 @@ def _cost_words(best: Choice, every: Sequence[Choice]) -> list[str]:
     return ["".join(said)]
 
 
-def _less(value: float) -> str:
-    return f"{value:.3f} less" if value >= 0 else f"{-value:.3f} more"
+def _range(values: Sequence[float]) -> str:
+    ends = [f"{min(values):.2f}", f"{max(values):.2f}"]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _beside(best: Choice, measure: str) -> list[str]:
+    """What else is to be said of a recommended choice: other things that it gives away, and what it guarantees."""
+    said: list[str] = []
+    for name in dict.fromkeys(name for row in best.rows for name in row.leaks if name != measure):
+        found = [row.leaks[name] for row in best.rows if name in row.leaks]
+        if any(leak.ruling == "leaks" for leak in found):
+            values = [leak.leakage.value for leak in found]
+            said.append(f"It does give away something else: {found[0].title.lower()}, leakage {_range(values)}.")
+    cost = best.cost
+    if cost is not None and cost.dp_delta is not None and cost.dp_epsilon is None:
+        said.append(f"Its noise guarantees nothing: no epsilon below 10,000 over {cost.dp_rounds} rounds.")
+    elif cost is not None and cost.dp_epsilon is not None:
+        said.append(f"Its noise guarantees epsilon {cost.dp_epsilon:.3g} at delta {cost.dp_delta:g} ({cost.dp_unit}).")
+    return said
 
 
 def _again_words(again: Sequence[Row], measure: str, tolerance: float) -> str:
@@ -203,8 +220,8 @@ def _again_words(again: Sequence[Row], measure: str, tolerance: float) -> str:
 def _effect_words(choice: Choice, measure: str) -> str:
     effects = [leak.smallest_effect for leak in choice.leaks(measure) if leak.smallest_effect is not None]
     tried = sorted({attack for leak in choice.leaks(measure) for attack in leak.tried})
-    said = f"This is no proof of safety: tried were {', '.join(tried)}"
-    return said + (f", which would have shown a leakage of {max(effects):.2f} four times in five." if effects else ".")
+    said = f"This is no proof of safety. Tried: {', '.join(tried)}"
+    return said + (f"; a leakage of {max(effects):.2f} would have been noticed four times in five." if effects else ".")
 
 
 def _none(states: Sequence[tuple[Choice, str]], measure: str, tolerance: float) -> Advice:
@@ -235,7 +252,7 @@ def _recoverable(states: Sequence[tuple[Choice, str]], measure: str) -> list[Adv
         behind = "Without a defense" if label == "none" else f"Behind {label}"
         text = (
             f"{behind}: records can be recovered in {len(leaking)} of {len(measured)} settings; "
-            f"{worst.leaks[measure].title.lower()} {min(values):.2f} to {max(values):.2f} ({', '.join(attacks)}); "
+            f"{worst.leaks[measure].title.lower()} {_range(values)} ({', '.join(attacks)}); "
             f"most at {worst.label}."
         )
         found.append(Advice(kind="recoverable", text=text, rows=[row.id for row in leaking]))
@@ -314,7 +331,7 @@ def _limits(rows: Sequence[Row], measure: str) -> Advice:
     tried: set[str] = {attack for row in rows for leak in row.leaks.values() for attack in leak.tried}
     effects = [leak.smallest_effect for row in rows if (leak := row.leaks.get(measure)) and leak.smallest_effect]
     left: dict[str, Any] = {name: why for row in rows for name, why in row.left_out.items() if name not in tried}
-    text = f"Tried were {', '.join(sorted(tried))}; an attack that is not among them, or tries longer, may find more."
+    text = f"Tried: {', '.join(sorted(tried))}; an attack that is not among them, or tries longer, may find more."
     if effects:
         text += (
             f" The smallest leakage that would have been noticed four times in five lies between {min(effects):.2f} "

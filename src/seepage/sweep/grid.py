@@ -185,7 +185,8 @@ def check_key(key: str, where: str) -> None:
     if parts[0] not in roots:
         # The bare name of a key is what people write first.
         near = [f"{root}.{name}" for root, names in _names().items() for name in names if name == key]
-        raise ConfigError(f'{where} unknown key "{key}": {did_you_mean(key, near or roots)}')
+        hint = f"did you mean '{near[0]}'?" if near else did_you_mean(parts[0], roots)
+        raise ConfigError(f'{where} unknown key "{key}": {hint}')
     if parts[0] == "seed":
         if len(parts) > 1:
             raise ConfigError(f'{where} unknown key "{key}": the seed is one number')
