@@ -263,6 +263,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "`[verdict]`": audit_config.VerdictTable,
     "`[report]`": audit_config.ReportTable,
     "`[run]`": audit_config.RunTable,
+    "`[sweep]`": audit_config.SweepTable,
+    "`[sweep.training]`": audit_config.SweepTraining,
 }
 AUDIT_FILE = "docs/guides/audit-file.md"
 

@@ -251,14 +251,17 @@ def test_points_that_fail_are_rows_with_their_reason(seepage, tmp_path: Path) ->
     [
         ("data.builtin=digit", "did you mean 'digits'"),
         ("federated.clients=5000", "need 5000 members"),
-        ("attack=[{name='dager'}]", "cannot run here"),
+        ("attack=[{name='dager'}]", "at no point of the sweep can be played: dager"),
     ],
 )
-def test_a_fault_of_the_whole_file_is_told_before_anything_runs(
-    seepage, tmp_path: Path, change: str, said: str
-) -> None:
-    done = seepage("sweep", *_words("--out", str(tmp_path), "--processes", "1", small=(*SMALL, change)))
+def test_a_fault_of_the_whole_file_is_told_before_anything_runs(tmp_path: Path, change: str, said: str) -> None:
+    with pytest.raises(SeepageError, match=said):
+        sweep_file(EXAMPLE, (*SMALL, change), out=tmp_path, processes=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_is_one_sentence_and_exit_code_2(seepage, tmp_path: Path) -> None:
+    done = seepage("sweep", *_words("--out", str(tmp_path), small=("sweep.axes={'federated.record'=[1]}",)))
     assert done.returncode == 2
-    assert said in done.stderr
+    assert "did you mean 'records'" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list(tmp_path.glob("sweep-*"))

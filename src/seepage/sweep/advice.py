@@ -73,7 +73,8 @@ def rules(tolerance: float, source: str) -> list[str]:
         f"It is within the tolerance when every attack was played under every condition and the greatest upper end of "
         f"the 95 % intervals of the leakage is {tolerance:g} ({source}) or below. Otherwise it is inconclusive.",
         "Of the choices within the tolerance the one with the highest held-out accuracy is recommended; where that is "
-        "the same, the one that sends fewer bytes, then the first of the file. Rows of an unaware adversary are left out.",
+        "the same, the one that sends fewer bytes, then the first of the file. Rows of an unaware adversary are left "
+        "out.",
         "It was chosen by its figures, so it is audited again with other clients; both figures stand here.",
         "Each interval is a 95 % one by itself: of many settings some upper ends are too low by luck.",
         "An epsilon is stated where noise gives one, never because an attack failed.",

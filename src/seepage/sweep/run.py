@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from seepage import __version__
+from seepage.audit.config import EVERY
 from seepage.audit.run import environment
-from seepage.core.errors import StoreError
+from seepage.core.errors import ConfigError, StoreError
 from seepage.core.frontier import Cost, Frontier, Row, SweepRun
 from seepage.core.progress import Listener, Progress
 from seepage.core.record import Tool
@@ -67,7 +68,7 @@ def sweep_file(
     count = grid.config.run.processes if processes is None else processes
     call = Call(out or Path(grid.config.run.out), trust_pickle, fresh, count or os.cpu_count() or 1)
     audits, trainings = audits_of(grid, call), trainings_of(grid, call)
-    _some_can_run(audits)
+    check_playable(audits)
     key = key_of(grid, audits, trainings)
     folder = _folder(call, key)
     with folder.locked():
@@ -179,22 +180,33 @@ def _confirmed(results: Results) -> list[Row]:
     return [Row.model_validate(result["rows"][-1]) for result in results.values()]
 
 
-def _some_can_run(audits: Sequence[Task]) -> None:
-    """Nothing, unless no point can be audited at all: the fault is then the file's, and is told as such.
+def check_playable(audits: Sequence[Task]) -> None:
+    """Nothing, unless no point can be audited, or an attack that was named can be played at none.
+
+    The fault is then the file's, and is told before anything runs.
 
     Raises:
-        SeepageError: what is wrong with the first.
+        SeepageError: what is wrong with the first point.
     """
-    first: Exception | None = None
+    faults: list[Exception] = []
+    reasons: dict[str, str] = {}
+    played: set[str] = set()
     for task in audits:
+        named = {table["name"] for table in task.content.get("attack", [])} - set(EVERY)
         try:
-            setting_of(task).plan()
-        except Exception as error:  # noqa: BLE001 - the first is raised when there is no better one
-            first = first or error
-        else:
+            plan = setting_of(task).plan()
+        except Exception as error:  # noqa: BLE001 - raised below, where it is the fault of all points
+            faults.append(error)
+            continue
+        played |= {cell.attack.name for cell in plan.cells}
+        reasons |= {left.attack: left.reason for left in plan.left_out if not left.defenses}
+        if played and named <= played:
             return
-    if first is not None:
-        raise first
+    if len(faults) == len(audits):
+        raise faults[0]
+    lost = sorted(name for name in reasons if name not in played)
+    told = "; ".join(f"{name}: {reasons[name]}" for name in lost)
+    raise ConfigError(f"at no point of the sweep can be played: {told or 'any attack'}")
 
 
 def unfinished(call: Call, key: str) -> Path | None:

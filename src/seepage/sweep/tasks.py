@@ -78,7 +78,11 @@ def perform(task: Task, listener: Callable[[Progress], None] | None = None) -> d
 
 
 def setting_of(task: Task, content: dict[str, Any] | None = None) -> Setting:
-    """The setting of a task's audit."""
+    """The setting of a task's audit.
+
+    An attack that cannot be played at one point is left out there with its reason, though it was named: what can be
+    played changes with the very keys that are varied.
+    """
     whole = task.content if content is None else content
     setting = from_config(
         parse(whole, task.title),
@@ -88,7 +92,8 @@ def setting_of(task: Task, content: dict[str, Any] | None = None) -> Setting:
         trust_pickle=task.trust_pickle,
         index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
     )
-    return replace(setting, processes=1)
+    wanted = [replace(want, auto=True) for want in setting.wanted]
+    return replace(setting, processes=1, wanted=wanted)
 
 
 def arms_of(content: dict[str, Any]) -> list[Arm]:
