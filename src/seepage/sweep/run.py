@@ -11,7 +11,7 @@ from typing import Any
 from seepage import __version__
 from seepage.audit.config import EVERY
 from seepage.audit.run import environment
-from seepage.core.errors import ConfigError, StoreError
+from seepage.core.errors import ConfigError, SeepageError, StoreError
 from seepage.core.frontier import Cost, Frontier, Row, SweepRun
 from seepage.core.progress import Listener, Progress
 from seepage.core.record import Tool
@@ -85,8 +85,19 @@ def sweep_file(
 
 
 def key_of(grid: Grid, audits: Sequence[Task], trainings: Sequence[Task]) -> str:
-    """Hash of what a sweep will do."""
-    return digest([__version__, [task.key for task in [*audits, *trainings]], grid.table.confirm])
+    """Hash of what a sweep will do, and of the records and code it will do it with."""
+    return digest([__version__, [task.key for task in [*audits, *trainings]], grid.table.confirm, _inputs(audits)])
+
+
+def _inputs(audits: Sequence[Task]) -> list[Any]:
+    """What tells the input of every audit from others; of one that cannot be, why."""
+    found: list[Any] = []
+    for task in audits:
+        try:
+            found.append(setting_of(task).identity)
+        except SeepageError as error:
+            found.append(str(error))
+    return found
 
 
 def audits_of(grid: Grid, call: Call) -> list[Task]:
@@ -100,6 +111,7 @@ def _audit(
 ) -> Task:
     told = {"setting": point.setting, "label": point.label, "seed": content.get("seed", 0)}
     plain = {key: value for key, value in content.items() if key != "run"}
+    plain["title"] = f"{content.get('title') or 'A sweep'}: {title}"
     return Task(
         "audit",
         name,
@@ -308,9 +320,9 @@ class _Bench:
 def _failures(result: Mapping[str, Any]) -> list[str]:
     if "missing" in result:
         return [str(result["missing"])]
-    return [
-        str(row["error"]["message"]) for row in result.get("rows", []) if row["status"] == "failed" and row["error"]
-    ]
+    rows = result.get("rows", [])
+    whole = [str(row["error"]["message"]) for row in rows if row["error"]]
+    return whole + [str(why) for row in rows for why in row["failed"].values()]
 
 
 def _rows(grid: Grid, call: Call, audits: Sequence[Task], results: Results) -> list[Row]:
