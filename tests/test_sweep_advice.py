@@ -3,7 +3,7 @@
 import pytest
 
 from frontier_samples import AXES, cost, frontier, leak, row, rows
-from seepage.sweep.advice import advise, chosen
+from seepage.sweep.advice import advise, choices, chosen
 
 
 def _kinds(found) -> list[str]:
@@ -32,6 +32,19 @@ def test_one_bad_condition_rules_a_choice_out() -> None:
         for r in rows()
     ]
     best = chosen(spoilt, AXES, 0.1)
+    assert best is not None
+    assert best.rows[0].id == "8-1-0-1"
+
+
+def test_a_leak_that_is_small_is_a_leak() -> None:
+    """Above its controls under one condition, though no more than the tolerance."""
+    small = leak(0.05, 0.09, "leaks")
+    some = [r.model_copy(update={"leaks": {"record_identified": small}}) if r.id == "8-4-300-1" else r for r in rows()]
+    states = {choice.rows[0].id: choice.state("record_identified", 0.1) for choice in choices(some, AXES)}
+    assert states["8-4-0-1"] == "leaks"
+    assert states["8-1-0-1"] == "within"
+    assert states["1-4-0-1"] == "inconclusive"
+    best = chosen(some, AXES, 0.1)
     assert best is not None
     assert best.rows[0].id == "8-1-0-1"
 
