@@ -129,11 +129,11 @@ def test_the_plan_says_what_would_run_and_runs_nothing(seepage, tmp_path: Path, 
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
     assert "16 points: 2 records a client x 1 local epochs x 2 steps trained before x 4 defenses" in said
-    assert "32 cells, 0 there already; 8 federations of 2 rounds to train" in said
+    assert "48 cells, 0 there already; 8 federations of 2 rounds to train" in said
     assert not list(tmp_path.glob("*/record.json"))
     assert not list(tmp_path.glob("sweep-*"))
     there = seepage("plan", *_words("--out", str(small[0].parent)))
-    assert "32 cells, 32 there already" in " ".join(there.stdout.split())
+    assert "48 cells, 48 there already" in " ".join(there.stdout.split())
 
 
 def test_the_faces_can_be_written_again(seepage, small: tuple[Path, str, str]) -> None:
@@ -211,7 +211,7 @@ def test_a_finished_sweep_takes_findings_and_trainings_that_are_there(seepage, s
         # Seconds are part of what was kept: equal only where nothing was trained again.
         assert [row.cost for row in found.rows] == [row.cost for row in load_frontier(small[0]).rows]
         runs = [json.loads((out / str(row.run) / "record.json").read_text())["run"] for row in found.rows]
-        assert all(run["cached"] == 8 for run in runs)
+        assert all(run["cached"] == 12 for run in runs)
     finally:
         for path in sorted(newest.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
@@ -251,7 +251,8 @@ def test_points_that_fail_are_rows_with_their_reason(seepage, tmp_path: Path) ->
     [
         ("data.builtin=digit", "did you mean 'digits'"),
         ("federated.clients=5000", "need 5000 members"),
-        ("attack=[{name='dager'}]", "at no point of the sweep can be played: dager"),
+        ("attack=[{name='dager'}]", "nothing can be run: dager: it works on text, not on image$"),
+        ("attack=[{name='llg'},{name='dager'}]", "at no point of the sweep can be played: dager: it works on text"),
     ],
 )
 def test_a_fault_of_the_whole_file_is_told_before_anything_runs(tmp_path: Path, change: str, said: str) -> None:
