@@ -100,6 +100,15 @@ def test_epsilon_is_that_of_noise_and_its_absence_is_said() -> None:
     (found,) = [a for a in advise(rows(), [], AXES, 0.1) if a.kind == "privacy"]
     assert "epsilon 6 at delta 1e-05 over 60 rounds" in found.text
     assert "4 of 8 noisy choices have none" in found.text
+    assert "next to nothing" not in found.text
+    large = [
+        r.model_copy(update={"cost": cost(0.8, dp_epsilon=4382.0, dp_delta=1e-5, dp_rounds=60)})
+        if r.id.endswith("-2")
+        else r
+        for r in rows()
+    ]
+    (found,) = [a for a in advise(large, [], AXES, 0.1) if a.kind == "privacy"]
+    assert "epsilon 4,382 at delta 1e-05 over 60 rounds (so great an epsilon protects next to nothing)" in found.text
     bare = [r for r in rows() if r.defense is None]
     (none,) = [a for a in advise(bare, [], AXES, 0.1) if a.kind == "privacy"]
     assert "no epsilon" in none.text

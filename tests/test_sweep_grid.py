@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from seepage.audit.api import setting_of_file
+from seepage.audit.config import SweepTraining
 from seepage.core.errors import ConfigError
-from seepage.sweep.costs import at_the_start, sent_bytes
+from seepage.scoring.stats import wilson
+from seepage.sweep.costs import TrainedCost, at_the_start, cost_of, sent_bytes
 from seepage.sweep.grid import defense_labels, grid_of_file
 
 FILE = """
@@ -154,3 +156,48 @@ def test_the_model_before_the_first_round_is_trained_whatever_is_attacked(tmp_pa
 )
 def test_bytes_follow_from_what_a_defense_states(facts: Any, wanted: float | None) -> None:
     assert sent_bytes(100, 3, facts)[0] == wanted
+
+
+def _trained(hits: list[float], seconds: float = 0.002) -> TrainedCost:
+    return TrainedCost(key="k", hits=hits, seconds=seconds, values=100, tensors=3, diverged=0, repeats=1)
+
+
+def test_accuracy_has_its_interval_and_is_held_against_the_undefended_one_record_by_record() -> None:
+    bare, mine = _trained([1.0] * 90 + [0.0] * 10), _trained([1.0] * 80 + [0.0] * 20, seconds=0.003)
+    found = cost_of(mine, bare, {}, SweepTraining(), 10)
+    wanted = wilson(80, 100)
+    assert found.accuracy is not None
+    assert (found.accuracy.low, found.accuracy.high) == pytest.approx((wanted.low, wanted.high))
+    assert found.loss is not None
+    assert found.loss.value == pytest.approx(0.1)
+    # The same records go wrong, so that the difference is known better than of two samples apart.
+    assert found.loss.low > 0.03
+    assert found.seconds_ratio == pytest.approx(1.5)
+    assert found.held_out == 100
+    same = cost_of(bare, bare, {}, SweepTraining(), 10)
+    assert same.loss is not None
+    assert same.loss.low <= 0 <= same.loss.high
+
+
+def test_a_guarantee_and_the_time_to_encrypt_are_those_the_defense_states() -> None:
+    bare = _trained([1.0] * 9 + [0.0])
+    facts = {"dp_epsilon": 6.0, "dp_delta": 1e-5, "dp_rounds": 60.0, "dp_unit": "client"}
+    told = cost_of(bare, bare, facts, SweepTraining(), 10)
+    assert (told.dp_epsilon, told.dp_delta, told.dp_rounds, told.dp_unit) == (6.0, 1e-5, 60, "client")
+    none = cost_of(bare, bare, {**facts, "dp_epsilon": None, "dp_epsilon_missing": "none below"}, SweepTraining(), 10)
+    assert none.dp_epsilon is None
+    assert none.missing["dp_epsilon"] == "none below"
+    sealed = {"encrypt_seconds_a_client": 0.07, "encrypted_bytes_a_client": 9.0}
+    slow = cost_of(bare, bare, sealed, SweepTraining(), 10)
+    assert slow.seconds_a_round == pytest.approx(0.072)
+    assert slow.bytes_a_round == 9.0
+
+
+def test_what_could_not_be_trained_is_missing_with_its_reason() -> None:
+    found = cost_of("no members", _trained([1.0]), {"dp_delta": 1e-5, "dp_epsilon": 6.0}, SweepTraining(), 10)
+    assert found.accuracy is None
+    assert found.missing["accuracy"] == "no members"
+    assert found.dp_epsilon == 6.0
+    alone = cost_of(_trained([1.0]), "no members", {}, SweepTraining(), 10)
+    assert alone.accuracy is not None
+    assert alone.loss is None

@@ -140,7 +140,9 @@ def _epsilon(row: Row) -> str:
     """Epsilon over all rounds; "none" where noise gives none worth the name, a dash where there is no noise."""
     if row.cost is None or row.cost.dp_delta is None:
         return numbers.MISSING
-    return "none" if row.cost.dp_epsilon is None else f"{row.cost.dp_epsilon:.3g}"
+    if row.cost.dp_epsilon is None:
+        return "none"
+    return f"{row.cost.dp_epsilon:,.0f}" if row.cost.dp_epsilon >= 100 else f"{row.cost.dp_epsilon:.3g}"
 
 
 def frontier_markdown(frontier: Frontier) -> str:

@@ -13,6 +13,8 @@ from seepage.store.files import canonical
 
 # What a frontier is drawn by where it was measured: whose record it is, then what is in a text.
 MEASURES = ("record_identified", "token_recall")
+# Above it, by common consent, a guarantee is one in name only: the odds may change by a factor of 22,000.
+MEANT = 10.0
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _beside(best: Choice, measure: str) -> list[str]:
     if cost is not None and cost.dp_delta is not None and cost.dp_epsilon is None:
         said.append(f"Its noise guarantees nothing: no epsilon below 10,000 over {cost.dp_rounds} rounds.")
     elif cost is not None and cost.dp_epsilon is not None:
-        said.append(f"Its noise guarantees epsilon {cost.dp_epsilon:.3g} at delta {cost.dp_delta:g} ({cost.dp_unit}).")
+        said.append(f"Its noise guarantees {_epsilon_words(cost)} ({cost.dp_unit}).")
     return said
 
 
@@ -305,13 +307,20 @@ def _privacy(every: Sequence[Choice]) -> list[Advice]:
     least = min(with_one, key=lambda choice: _epsilon(choice.cost))
     cost = least.cost
     accuracy = "" if cost is None or cost.accuracy is None else f", accuracy {cost.accuracy.value:.3f}"
-    delta, rounds = (None, None) if cost is None else (cost.dp_delta, cost.dp_rounds)
     text = (
-        f"Guarantees hold by noise alone. The strongest: epsilon {_epsilon(cost):.3g} at delta {delta:g} over {rounds} "
-        f"rounds, {least.label}, behind {least.first.defense_label}{accuracy}. "
+        f"Guarantees hold by noise alone. The strongest: {_epsilon_words(cost)}, {least.label}, behind {least.first.defense_label}{accuracy}. "
         f"{len(noisy) - len(with_one)} of {len(noisy)} noisy choices have none below 10,000, whatever attacks found."
     )
     return [Advice(kind="privacy", text=text, rows=[row.id for row in least.rows])]
+
+
+def _epsilon_words(cost: Cost | None) -> str:
+    """An epsilon with its delta and rounds, and whether it means anything."""
+    if cost is None or cost.dp_epsilon is None or cost.dp_delta is None:
+        return "none"
+    size = f"{cost.dp_epsilon:,.0f}" if cost.dp_epsilon >= 100 else f"{cost.dp_epsilon:.3g}"
+    little = " (so great an epsilon protects next to nothing)" if cost.dp_epsilon > MEANT else ""
+    return f"epsilon {size} at delta {cost.dp_delta:g} over {cost.dp_rounds} rounds{little}"
 
 
 def _epsilon(cost: Cost | None) -> float:

@@ -146,10 +146,13 @@ def cost_of(
     if isinstance(mine, str):
         return _stated(Cost(missing={"accuracy": mine, "seconds": mine, "bytes": mine}), facts)
     accuracy = unit_mean(np.array(mine.hits))
+    # Encryption is measured by the defense itself: the training takes the mean without it.
+    sealing = None if facts is None else facts.get("encrypt_seconds_a_client")
+    spent = mine.seconds + (sealing if isinstance(sealing, int | float) else 0.0)
     loss, ratio = None, None
     if not isinstance(bare, str):
         loss = paired_difference(np.array(bare.hits), np.array(mine.hits))
-        ratio = mine.seconds / bare.seconds if bare.seconds > 0 else None
+        ratio = spent / bare.seconds if bare.seconds > 0 else None
     sent, note = sent_bytes(mine.values, mine.tensors, facts)
     missing = {} if sent is not None else {"bytes": note}
     found = Cost(
@@ -162,7 +165,7 @@ def cost_of(
         bytes_dense=float(WORD * mine.values),
         bytes_a_round=sent,
         bytes_note=note if sent is not None else "",
-        seconds_a_round=mine.seconds,
+        seconds_a_round=spent,
         seconds_ratio=ratio,
         diverged=mine.diverged > 0,
         missing=missing,
