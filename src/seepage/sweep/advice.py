@@ -308,8 +308,9 @@ def _privacy(every: Sequence[Choice]) -> list[Advice]:
     cost = least.cost
     accuracy = "" if cost is None or cost.accuracy is None else f", accuracy {cost.accuracy.value:.3f}"
     text = (
-        f"Guarantees hold by noise alone. The strongest: {_epsilon_words(cost)}, {least.label}, behind {least.first.defense_label}{accuracy}. "
-        f"{len(noisy) - len(with_one)} of {len(noisy)} noisy choices have none below 10,000, whatever attacks found."
+        f"Guarantees hold by noise alone. The strongest: {_epsilon_words(cost)}, {least.label}, behind "
+        f"{least.first.defense_label}{accuracy}. {len(noisy) - len(with_one)} of {len(noisy)} noisy choices have none "
+        "below 10,000, whatever attacks found."
     )
     return [Advice(kind="privacy", text=text, rows=[row.id for row in least.rows])]
 
