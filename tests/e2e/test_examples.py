@@ -144,6 +144,7 @@ def test_scripts_run(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+# The others have tests of their own; the frontier, which takes minutes, a small version of it in test_sweep.py.
 @pytest.mark.parametrize(
     "name", [name for name in FILES if name not in ("faces.toml", "federated.toml", "federated-frontier.toml")]
 )
