@@ -60,7 +60,7 @@ docs: $(READY_DOCS)
 	$(BIN)/mkdocs build --strict
 
 schema: $(READY)
-	$(BIN)/python -c "from seepage.report.schema import write_schema; write_schema('schema/record.schema.json')"
+	$(BIN)/python -c "from seepage.report.schema import write_schemas; write_schemas('schema')"
 
 clean:
 	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache

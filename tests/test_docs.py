@@ -263,6 +263,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "`[verdict]`": audit_config.VerdictTable,
     "`[report]`": audit_config.ReportTable,
     "`[run]`": audit_config.RunTable,
+    "`[sweep]`": audit_config.SweepTable,
+    "`[sweep.training]`": audit_config.SweepTraining,
 }
 AUDIT_FILE = "docs/guides/audit-file.md"
 
@@ -351,6 +353,9 @@ def test_commands_shown_can_be_given(where: str, line: str) -> None:
         assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), where
         return
     if program == "pip":
+        return
+    if program == "python":
+        assert (ROOT / words[0]).is_file(), where
         return
     assert program == "seepage", where
     if words[0] in ("--help", "--version", "COMMAND"):

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from frontier_samples import frontier
 from report_samples import faces, table, write_run
 from seepage.report import write_compare_html, write_html
+from seepage.report.frontier_write import write_frontier
+from seepage.store.files import write_json
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -219,3 +222,31 @@ def test_tables_and_comparisons_open_as_well(browser: Any, report: Path, tmp_pat
             assert visit.said == []
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert os.path.getsize(tmp_path / "c.html") < 200_000
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_frontier_opens_in_both_colours_and_widths(browser: Any, tmp_path: Path, width: int):
+    write_json(tmp_path / "frontier.json", frontier().model_dump(mode="json"))
+    path = write_frontier(tmp_path)["frontier"]
+    backgrounds: set[str] = set()
+    for scheme in ("light", "dark"):
+        with Visit(browser, path, viewport={"width": width, "height": 844}, color_scheme=scheme) as visit:
+            assert visit.said == []
+            assert visit.asked == [path.as_uri()]
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+            chart = visit.page.locator(f".frontier.{'narrow' if width == 390 else 'wide'}")
+            assert chart.is_visible()
+            # Every point with a mark of its own, two of them ringed, all inside the picture.
+            marks = chart.locator(".row path")
+            assert marks.count() == 24
+            box = chart.bounding_box()
+            places = [marks.nth(k).bounding_box() for k in range(marks.count())]
+            assert box is not None
+            assert all(place is not None for place in places)
+            assert all(box["x"] <= p["x"] and p["x"] + p["width"] <= box["x"] + box["width"] for p in places if p)
+            assert chart.locator("circle").count() == 2
+            backgrounds.add(_background(visit))
+            heading = visit.page.locator("#points-table").get_by_role("columnheader", name="Accuracy")
+            heading.get_by_role("button").click()
+            assert heading.get_attribute("aria-sort") == "descending"
+    assert len(backgrounds) == 2

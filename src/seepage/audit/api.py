@@ -53,10 +53,12 @@ def setting_of_file(
     """
     path = Path(file)
     config, content = read(path, settings)
+    if config.sweep is not None:
+        raise ConfigError(
+            f"{path} has a [sweep] of many audits: run `seepage sweep {path}`; for a single audit, leave [sweep] out"
+        )
     base = path.resolve().parent
-    for place in (str(Path.cwd()), str(base)):
-        if place not in sys.path:
-            sys.path.append(place)
+    import_from(base)
     setting = from_config(
         config,
         content,
@@ -67,6 +69,13 @@ def setting_of_file(
         index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
     )
     return setting, config
+
+
+def import_from(base: Path) -> None:
+    """Let import paths name modules in the working folder and in `base`."""
+    for place in (str(Path.cwd()), str(base)):
+        if place not in sys.path:
+            sys.path.append(place)
 
 
 def audit_file(

@@ -196,6 +196,29 @@ class RunTable(_Table):
     processes: int = Field(default=0, ge=0, description="0: one a core, as far as there is work")
 
 
+class SweepTraining(_Table):
+    """`[sweep.training]`: the federation that is trained behind every setting, to see what it costs."""
+
+    rounds: int = Field(default=60, ge=0, description="rounds of the federation; 0 trains none")
+    clients: int | None = Field(default=None, ge=1, description="clients in a round; [federated] clients if not set")
+    rate: float = Field(default=0.3, gt=0, description="the server's rate for gradients; changes are added as they are")
+    repeats: int = Field(default=1, ge=1, description="federations, each with other clients; accuracy is their mean")
+
+
+class SweepTable(_Table):
+    """`[sweep]`: what `seepage sweep` varies. Every other table of the file is the same for all points.
+
+    `axes` maps keys of the file to lists of values. A table under `defense` may give a list where a defense takes one
+    value: each is a strength of its own.
+    """
+
+    axes: dict[str, Any] = {}
+    defense: list[DefenseTable] = []
+    training: SweepTraining = SweepTraining()
+    most: int = Field(default=200, ge=1, description="points at the most: settings times defenses, none included")
+    confirm: bool = Field(default=True, description="audit what is recommended again, with other clients")
+
+
 class AuditConfig(_Table):
     """An audit file, checked. Names of attacks and defenses are resolved, parameters filled in."""
 
@@ -213,6 +236,7 @@ class AuditConfig(_Table):
     gate: dict[Leak, float] = {}
     report: ReportTable = ReportTable()
     run: RunTable = RunTable()
+    sweep: SweepTable | None = None
 
     @field_validator("gate")
     @classmethod
@@ -251,7 +275,8 @@ def explain(error: ValidationError, where: str, known: Mapping[str, type[BaseMod
     dotted = ".".join(path)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        table = known.get(path[0] if len(path) > 1 else "")
+        # A table within a table is known by its whole name.
+        table = known.get(".".join(path[:-1])) or known.get(path[0] if len(path) > 1 else "")
         names = list(table.model_fields) if table is not None else []
         return ConfigError(f"{where}: unknown key '{dotted}': {did_you_mean(path[-1], names)}{more}")
     if first["type"] == "missing":
@@ -276,6 +301,8 @@ _TABLES: dict[str, type[BaseModel]] = {
     "verdict": VerdictTable,
     "report": ReportTable,
     "run": RunTable,
+    "sweep": SweepTable,
+    "sweep.training": SweepTraining,
 }
 
 

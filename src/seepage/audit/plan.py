@@ -199,7 +199,8 @@ def make_plan(
             )
     if not cells and Access.UPDATES not in offers:
         # Of updates it can still be said why nothing can be run: their pre-flight does.
-        why = "; ".join(f"{left.attack}: {left.reason}" for left in left_out) or "no attack was asked for"
+        told = dict.fromkeys(f"{left.attack}: {left.reason}" for left in left_out)
+        why = "; ".join(told) or "no attack was asked for"
         raise ConfigError(f"nothing can be run: {why}")
     return Plan(digest([cell.key for cell in cells]), tuple(cells), tuple(left_out))
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from seepage.audit.captured import Captured, Round, names_of, read, scene_of
+from seepage.audit.captured import Captured, names_of, read, scene_of
 from seepage.audit.config import AuditConfig
 from seepage.audit.records import beside, reading_of
+from seepage.audit.round import Round
 from seepage.core.errors import ConfigError, DataError, did_you_mean
 from seepage.core.knowledge import PriorSource
 from seepage.core.seeds import derive

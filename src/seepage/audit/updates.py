@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 
 from seepage.audit.api import Named, check_numbers, live_setting
-from seepage.audit.captured import Round, names_of, read, scene_of
+from seepage.audit.captured import names_of, read, scene_of
 from seepage.audit.priors import from_python
 from seepage.audit.records import data_facts, packages, spec_identity, splits_identity
+from seepage.audit.round import Round
 from seepage.audit.run import execute
 from seepage.audit.scenery import Staged
 from seepage.core.attack import Attack

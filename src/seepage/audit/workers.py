@@ -81,7 +81,8 @@ _desk: Desk | None = None
 _queue: Any = None
 
 
-def _watch_parent(parent: int) -> None:
+def watch_parent(parent: int) -> None:
+    """End this process once its parent is gone."""
     while os.getppid() == parent:
         time.sleep(0.5)
     # The parent was killed: whoever takes the run up again must not meet this process.
@@ -91,7 +92,7 @@ def _watch_parent(parent: int) -> None:
 def _begin(respawn: Mapping[str, Any], folder: str, queue: Any, parent: int) -> None:
     global _desk, _queue
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=watch_parent, args=(parent,), daemon=True).start()
     one_thread()
     setting = Setting.again(respawn)
     _desk = Desk.open(setting, setting.plan(), RunFolder(Path(folder)))

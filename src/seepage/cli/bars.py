@@ -28,7 +28,7 @@ def _short(seconds: float) -> str:
 class Bars:
     """Draws what an audit reports; on a pipe, one line for each task that ends."""
 
-    def __init__(self, quiet: bool):
+    def __init__(self, quiet: bool, whole: str = "the whole audit"):
         self._quiet = quiet
         self._console = Console(stderr=True, width=None if Console(stderr=True).is_terminal else 160)
         self._live = self._console.is_terminal and not quiet
@@ -44,7 +44,7 @@ class Bars:
             console=self._console,
             transient=True,
         )
-        self._whole = self._progress.add_task("the whole audit", total=1.0, left="")
+        self._whole = self._progress.add_task(whole, total=1.0, left="")
 
     def __enter__(self) -> "Bars":
         if self._live:

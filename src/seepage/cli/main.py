@@ -16,6 +16,7 @@ COMMANDS = {
     "audit": "Attack the victim an audit file describes; write the record and a report.",
     "rounds": "Audit every update of a recorded federated run, round by round.",
     "plan": "Say what an audit would run, what it would cost and what is there already.",
+    "sweep": "Audit a federation at every setting of a grid; write the frontier of leakage and cost.",
     "list": "List the attacks, defenses, leaks or built-in data sets.",
     "show": "Show one attack, defense or data set: parameters, needs, source.",
     "report": "Write the report of a run again.",

@@ -10,7 +10,7 @@ from seepage.cli.options import file_and_settings, index_url
 @click.command("plan")
 @file_and_settings
 def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickle: bool) -> None:
-    """Say what the audit of FILE would run, what it would cost and what is there already.
+    """Say what the audit (or the sweep) of FILE would run, what it would cost and what is there already.
 
     Attacks nothing, and trains nothing but the clients of a federation; a model file or an endpoint is opened to see
     what it offers. Of updates it says what can be expected of every attack, and which assumption fails.
@@ -20,12 +20,18 @@ def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickl
     from rich.text import Text
 
     from seepage.audit.api import setting_of_file
+    from seepage.audit.config import read
     from seepage.audit.play import Stage
     from seepage.cli.preflight import print_preflight
     from seepage.cli.summary import left_out_lines
     from seepage.store.files import RunFolder
     from seepage.store.index import Index
 
+    if read(file, settings)[0].sweep is not None:
+        from seepage.cli.sweep import print_plan
+
+        print_plan(file, settings, out, trust_pickle)
+        return
     setting, _ = setting_of_file(file, settings, out=out, trust_pickle=trust_pickle)
     plan = setting.plan()
     unfinished = RunFolder.unfinished(setting.out, plan.key) if setting.resumable else None

@@ -23,6 +23,9 @@ from seepage.report.arms import (
 )
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
+from seepage.report.marks import bullets as _list
+from seepage.report.marks import safe as _safe
+from seepage.report.marks import table as _table
 from seepage.report.story import Story, stories, untried
 from seepage.report.toml import toml_text
 from seepage.report.updates import update_views
@@ -31,10 +34,6 @@ from seepage.report.words import LEAK_WORDS, Sentence, control_words, hero
 from seepage.store.files import PRIVATE, PUBLIC, write_bytes
 
 MOST_RANKED = 20
-
-_MARKS = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
-_LINKS = re.compile(r"(?<=\w)(?=://)|(?<=www)(?=\.)", re.IGNORECASE)
-_SPACE = re.compile(r"[\x00-\x20\x7f\u2028\u2029]+")
 
 
 def write_markdown(run_folder: Path | str, show_records: bool = False) -> Path:
@@ -108,12 +107,6 @@ _UPDATE_GUIDE = _GUIDE.replace("the best guess without the model", "the best gue
 )
 
 
-def _safe(text: object) -> str:
-    """Text that Markdown shows as it is: on one line, its marks escaped, nothing turned into a link or markup."""
-    line = _SPACE.sub(" ", str(text)).strip()
-    return _LINKS.sub(r"\\", _MARKS.sub(r"\\\1", line))
-
-
 def _words(sentence: Sentence) -> str:
     return "".join(f"**{_safe(part.text)}**" if part.strong else _inner(part.text) for part in sentence)
 
@@ -121,17 +114,6 @@ def _words(sentence: Sentence) -> str:
 def _inner(text: str) -> str:
     """`_safe`, with the spaces at both ends that join it to its neighbours."""
     return (" " if text[:1] == " " else "") + _safe(text) + (" " if text[-1:] == " " else "")
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of cells that are Markdown already."""
-    names = list(header)
-    lines = [names, ["---"] * len(names), *(list(row) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _list(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def _head(record: AuditRecord, problems: Iterable[str]) -> str:

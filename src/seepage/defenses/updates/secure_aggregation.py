@@ -88,6 +88,8 @@ class SecureAggregation(AggregateDefense):
             "clients_a_sum": float(summed),
             "clients_dropped_out_a_sum": float(self.dropouts),
             "aggregate_step": FixedPoint().step,
+            # A masked value is a whole number modulo 2^64.
+            "bits_per_value": 64.0,
         }
         if summed == 1:
             facts["aggregate_of_one"] = "a sum over one client is that client's update: nothing is hidden"
