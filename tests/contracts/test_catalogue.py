@@ -175,7 +175,7 @@ def test_a_defended_case_is_played_by_those_whose_access_is_left(name: str, defe
     if not _acts(defense_class(defense), bare):
         if isinstance(bare.victim, TextEncoder):
             # An encoder is refused by defenses of a classifier's answers and of updates alike.
-            with pytest.raises(ConfigError, match=r"does not act on|retrains"):
+            with pytest.raises(ConfigError, match=r"does not act on|makes the victim anew"):
                 bare.defended(defense_class(defense)())
         return
     _library_of(defense)
