@@ -1,6 +1,7 @@
 """Fishing for user data: a classifier that lets one class, or the records on one side of a threshold, move the rest."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -103,8 +104,8 @@ class Fishing(GradientAttack):
     Records of other classes then have no gradient before the last layer, and those of this class have that
     of one and the same logit. *Feature fishing*: the logit is a feature less a threshold, steep. Records of the class
     below it are heard, and of the others those above: between two thresholds the sum changes by the gradients of the
-    records that lie between, whatever their class. The bias of the fished class counts them and its row gives the mean of
-    what is measured, which is where the next threshold halves them: as many rounds as there are records to tell apart.
+    records that lie between, whatever their class. The bias of the fished class counts them and its row gives the mean
+    of what is measured, where the next threshold parts them: as many rounds as there are records to tell apart.
     What is measured is the direction in which features of public records differ most (of random ones where there
     are none); the published attack takes one feature.
 
@@ -166,8 +167,8 @@ class Fishing(GradientAttack):
         inner = "by division" if first_layer_obstacle(knowledge) is None else f"by {self.steps} steps of matching"
         return Outlook(
             prospect="expected" if batch is not None and knowledge.clients * batch <= self.thresholds else "possible",
-            why=f"{rounds} rounds tell {batch or 'an unknown number of'} records of each of {knowledge.clients} clients "
-            f"apart, whose gradients are then inverted {inner}",
+            why=f"{rounds} rounds tell {batch or 'an unknown number of'} records of each of {knowledge.clients} "
+            f"clients apart, whose gradients are then inverted {inner}",
             change="more thresholds; clients who look how far one record stands out ('inspect_received' with records)",
         )
 
@@ -213,9 +214,7 @@ class Fishing(GradientAttack):
         sent = target.round(rod.cast(fished, threshold))
         return [{name: t.astype(np.float64) for name, t in update.tensors.items()} for update in sent]
 
-    def _halved(
-        self, target: Target, rod: Rod, answers: dict[float, list[Named]], units: list[float]
-    ) -> list[Caught]:
+    def _halved(self, target: Target, rod: Rod, answers: dict[float, list[Named]], units: list[float]) -> list[Caught]:
         """What lies between neighbouring thresholds, after the fullest gap has been halved again and again."""
         for _ in range(self.thresholds):
             split = _fullest(self._between(rod, answers, units))
@@ -234,7 +233,7 @@ class Fishing(GradientAttack):
                 for k, unit in enumerate(units)
                 if unit
             ]
-            for low, high in zip(edges, edges[1:], strict=False)
+            for low, high in pairwise(edges)
         }
 
     def _inverted(
