@@ -217,19 +217,21 @@ class Fishing(GradientAttack):
     def _halved(self, target: Target, rod: Rod, answers: dict[float, list[Named]], units: list[float]) -> list[Caught]:
         """What lies between neighbouring thresholds, after the fullest gap has been halved again and again."""
         for _ in range(self.thresholds):
-            split = _fullest(self._between(rod, answers, units))
+            # Counting takes the last layer alone.
+            split = _fullest(self._between(rod, answers, units, (rod.last.weight, rod.last.bias or "")))
             if split is None or split in answers:
                 break
             answers[split] = self._answers(target, rod, 0, split)
         return [one for gap in self._between(rod, answers, units).values() for one in gap if one.records > 0.5]
 
     def _between(
-        self, rod: Rod, answers: dict[float, list[Named]], units: list[float]
+        self, rod: Rod, answers: dict[float, list[Named]], units: list[float], names: tuple[str, ...] = ()
     ) -> dict[tuple[float, float], list[Caught]]:
+        """What each client sent between neighbouring thresholds, of the parameters called `names` (all by default)."""
         edges = sorted(answers)
         return {
             (low, high): [
-                rod.caught(k, _row(rod.last, _difference(answers[low][k], answers[high][k]), 0), unit)
+                rod.caught(k, _row(rod.last, _difference(answers[low][k], answers[high][k], names), 0), unit)
                 for k, unit in enumerate(units)
                 if unit
             ]
@@ -290,8 +292,8 @@ class Fishing(GradientAttack):
         return np.nan_to_num(solve(net, got, search, torch_rng(rng)).x.reshape(-1, *knowledge.spec.shape))
 
 
-def _difference(one: Named, other: Named) -> Named:
-    return {name: one[name] - other[name] for name in one}
+def _difference(one: Named, other: Named, names: tuple[str, ...] = ()) -> Named:
+    return {name: one[name] - other[name] for name in names or one}
 
 
 def _scaled(tensors: Named, by: float) -> Named:
