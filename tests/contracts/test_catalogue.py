@@ -74,6 +74,7 @@ FAST: dict[str, dict[str, Any]] = {
     "inverse-surrogate": {"queries": 60, "levels": [5.0, 10.0], "components": 8},
     "embedding-inversion": {"queries": 60, "components": 8},
     "dlg": {"steps": 8},
+    "fishing": {"thresholds": 4, "steps": 8},
     "inverting-gradients": {"steps": 8, "restarts": 2},
     "grad-inversion": {"steps": 8, "restarts": 2},
     "fedavg-matching": {"steps": 8},
