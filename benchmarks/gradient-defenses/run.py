@@ -6,6 +6,7 @@ adversary who knows it. With `small` as argument: fewer rounds and seeds.
 """
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 from seepage.audit.api import audit_file
 from seepage.core.record import Finding
 from seepage.core.registry import ATTACKS, defense_class
+from seepage.models.accounting import gaussian_multiplier
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -24,9 +26,17 @@ from training import accuracy  # noqa: E402
 
 # kind -> attacks by catalogue name; names that are not in the catalogue are left out, and said so.
 KINDS: Mapping[str, Sequence[str]] = {
-    "records, read off a layer": ("linear-layer", "spear", "cocktail-party"),
-    "records, searched for": ("dlg", "inverting-gradients", "fedleak"),
-    "labels": ("untrained-counts", "idlg", "gradinversion-labels", "ilrg"),
+    "records, read off a layer": ("linear-layer", "spear", "cocktail-party", "r-gap"),
+    "records, searched for": ("dlg", "inverting-gradients", "latent-matching", "fedleak"),
+    "records, malicious server": ("imprint", "trap-weights", "fishing"),
+    "labels": ("untrained-counts", "idlg", "grad-inversion-labels", "llg", "ilrg", "learned-counts"),
+}
+# Fewer steps than by default, so that all arms are played in minutes.
+PARAMS: Mapping[str, dict[str, Any]] = {
+    "dlg": {"steps": 150},
+    "inverting-gradients": {"steps": 200},
+    "latent-matching": {"steps": 100, "restarts": 1},
+    "fishing": {"thresholds": 12},
 }
 # The split that is reported, and those on which strengths are chosen.
 REPORT, CHOOSE = 0, (10, 11)
@@ -42,7 +52,24 @@ STRENGTHS: Mapping[str, Sequence[dict[str, Any]]] = {
     "top-k-update": [{"keep": keep} for keep in (0.5, 0.1, 0.03, 0.01, 0.003)],
     "quantise": [{"format": form} for form in ("fp16", "bf16", "int8", "int4")],
     "sign": [{}],
+    "soteria": [{"prune": share} for share in (0.2, 0.4, 0.8, 0.95)],
+    "precode": [{"beta": beta} for beta in (1e-4, 1e-3, 1e-2)],
 }
+# Noise that guarantees epsilon <= 8 at delta 1e-5: over all rounds, and in a federation of a single round, which needs
+# less of it.
+DELTA, EPSILON = 1e-5, 8.0
+GUARANTEED: Sequence[Arm] = [
+    (
+        name,
+        {
+            "clip": clip,
+            "multiplier": math.ceil(1e3 * gaussian_multiplier(EPSILON, DELTA, rounds, apart)) / 1e3,
+            "rounds": rounds,
+        },
+    )
+    for rounds in (ROUNDS, 1)
+    for name, clip, apart in (("gaussian-noise", 3.0, 2.0), ("dp-sgd", 10.0, 1.0))
+]
 # Played whatever they cost.
 FIXED: Sequence[Arm] = [
     ("clip", {"norm": 0.1}),
@@ -55,17 +82,23 @@ FIXED: Sequence[Arm] = [
     ("quantise", {"format": "int8"}),
     ("quantise", {"format": "int4"}),
     ("sign", {}),
+    ("soteria", {"prune": 0.8}),
+    ("precode", {"beta": 1e-3}),
+    *GUARANTEED,
+    ("check-received", {}),
     *(("secure-aggregation", {"cohort": cohort}) for cohort in (2, 4, 10, 20)),
     ("encrypted-aggregation", {"cohort": 10}),
 ]
-# Sums are exact, or nearly: training is that without a defense.
-FREE = ("secure-aggregation", "encrypted-aggregation")
+# Sums are exact, or nearly, and honest models pass: training is that without a defense.
+FREE = ("secure-aggregation", "encrypted-aggregation", "check-received")
 # No defenses but settings: what the same attacks find without any.
 SETTINGS: Mapping[str, Sequence[str]] = {
     "1 record": ["federated.records=1"],
     "16 records": ["federated.records=16"],
     "4 records, 4 local steps": ["federated.update=delta", "federated.local_batch=1", "federated.rate=0.1"],
 }
+# With local steps, an attack that simulates them plays too.
+STEPS, SEARCHED = "fedavg-matching", "records, searched for"
 SCORES = ("record_identified", "exact", "label_recall")
 
 
@@ -83,26 +116,39 @@ def main() -> None:
     chosen = [(name, params) for name in STRENGTHS if (params := choose(name, plain, seeds, rounds)) is not None]
     here = [arm for arm in [*chosen, *FIXED] if installed(arm[0])]
     arms = list({label(arm): arm for arm in here}.values())
-    findings = played([name for names in known.values() for name in names], arms, [])
+    findings = by_attack([name for names in known.values() for name in names], arms)
     table: dict[str, dict[str, Any]] = {"none": row(known, findings.get("none", [])) | {"accuracy": round(bare, 3)}}
     for arm in arms:
-        cost = bare if arm[0] in FREE else accuracy(defense_class(arm[0])(**arm[1]), REPORT, rounds)
         table[label(arm)] = row(known, findings.get(label(arm), [])) | {
-            "accuracy": round(cost, 3),
+            "accuracy": cost(arm, bare, rounds),
             "chosen": arm in chosen,
         }
     for setting, changes in SETTINGS.items():
-        settings = played([name for names in known.values() for name in names], [], changes)
-        table[f"setting: {setting}"] = row(known, settings.get("none", []))
+        attacks = [name for names in known.values() for name in names] + [STEPS]
+        here = {kind: [*names, STEPS] if kind == SEARCHED else names for kind, names in known.items()}
+        table[f"setting: {setting}"] = row(here, played(attacks, [], changes).get("none", []))
     show(table)
+    texts = None
+    if (HERE / "texts.py").is_file():
+        from texts import measure  # pyright: ignore[reportMissingImports]
+
+        texts = measure()
     result = {
         "rounds": rounds,
         "small": small,
         "seconds": round(time.monotonic() - begun, 1),
         "missing_attacks": [n for names in KINDS.values() for n in names if n not in set(ATTACKS)],
         "rows": table,
+        "texts": texts,
     }
     print(json.dumps(result))
+
+
+def cost(arm: Arm, bare: float, rounds: int) -> float | None:
+    """Accuracy behind a defense; None for noise that is enough for one round alone, which trains nothing."""
+    if arm[1].get("rounds") == 1:
+        return None
+    return round(bare if arm[0] in FREE else accuracy(defense_class(arm[0])(**arm[1]), REPORT, rounds), 3)
 
 
 def choose(name: str, plain: float, seeds: Sequence[int], rounds: int) -> dict[str, Any] | None:
@@ -129,13 +175,24 @@ def installed(name: str) -> bool:
     return True
 
 
+def by_attack(attacks: Sequence[str], arms: Sequence[Arm]) -> dict[str, list[Finding]]:
+    """The findings of one audit an attack, by arm: what is done is said on the way."""
+    found: dict[str, list[Finding]] = {}
+    for attack in attacks:
+        begun = time.monotonic()
+        for place, findings in played([attack], arms, []).items():
+            found.setdefault(place, []).extend(findings)
+        print(f"{attack}: {len(arms) + 1} arms in {time.monotonic() - begun:.0f} s", flush=True)
+    return found
+
+
 def played(attacks: Sequence[str], arms: Sequence[Arm], settings: Sequence[str]) -> dict[str, list[Finding]]:
     """The findings of one audit by arm; "none" without a defense."""
     text = (HERE / "audit.toml").read_text("utf-8")
-    text += "".join(f'\n[[attack]]\nname = "{name}"\n' for name in attacks)
-    for name, params in arms:
-        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in params.items())
-        text += f'\n[[defense]]\nname = "{name}"\n{lines}'
+    for kind, asked in (("attack", [(name, PARAMS.get(name, {})) for name in attacks]), ("defense", arms)):
+        for name, params in asked:
+            lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in params.items())
+            text += f'\n[[{kind}]]\nname = "{name}"\n{lines}'
     out = ROOT / "runs" / "bench" / "gradient-defenses"
     out.mkdir(parents=True, exist_ok=True)
     file = out / "audit.toml"
@@ -181,23 +238,27 @@ def row(known: Mapping[str, Sequence[str]], findings: Sequence[Finding]) -> dict
 
 
 def label(arm: Arm) -> str:
-    return " ".join([arm[0], *(f"{key}={value}" for key, value in arm[1].items() if key != "rounds")])
+    told = {key: value for key, value in arm[1].items() if key != "rounds" or value == 1}
+    return " ".join([arm[0], *(f"{key}={value}" for key, value in told.items())])
 
 
 def show(table: Mapping[str, dict[str, Any]]) -> None:
     """The table, in Markdown."""
-    print("| defense | accuracy | epsilon | strongest attack | identified | exact | PSNR dB | labels | leakage |")
-    print("|" + " --- |" * 9)
+    print(
+        "| defense | accuracy | epsilon | kind | strongest attack | identified | exact | PSNR dB | labels | leakage |"
+    )
+    print("|" + " --- |" * 10)
     for name, told in table.items():
-        best = [part for part in told.values() if isinstance(part, dict)]
+        best = {kind: part for kind, part in told.items() if isinstance(part, dict)}
         star = " *" if told.get("chosen") else ""
         epsilon = "" if "dp_epsilon" not in told else _number(told["dp_epsilon"])
-        for part in best or [{}]:
+        for kind, part in (best or {"": {}}).items():
             low, middle, high = part.get("leakage", (float("nan"),) * 3)
             cells = [
                 f"{name}{star}",
-                str(told.get("accuracy", "")),
+                "" if told.get("accuracy") is None else str(told["accuracy"]),
                 epsilon,
+                kind,
                 part.get("attack", "none could be played"),
                 *(_cell(part.get(key)) for key in ("record_identified", "exact", "psnr_db", "label_recall")),
                 f"{middle:.2f} [{low:.2f}, {high:.2f}]",

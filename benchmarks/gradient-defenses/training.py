@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-from seepage.core.defense import Defense, UpdateDefense
+from seepage.core.defense import Defense, TrainingDefense, UpdateDefense
 from seepage.core.records import Records
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Update
 from seepage.data import load_builtin, split_records
 from seepage.models.client_nets import client_net
-from seepage.models.federated import ClientNet
-from seepage.models.private import PerRecord, private_gradient
+from seepage.models.federated import ClientNet, LocalTraining, round_recipe
+from seepage.models.recipes import seeded
 
 CLIENTS, RECORDS, RATE, HIDDEN = 10, 4, 0.3, 100
 
@@ -31,6 +31,8 @@ def accuracy(defense: Defense | None, seed: int, rounds: int) -> float:
     members, held = data(seed)
     spec = InputSpec((1, 8, 8))
     net = ClientNet(client_net("relu-mlp", spec.shape, 10, seed, hidden=HIDDEN), spec, 10)
+    local = _local(defense, net, members)
+    net = net if defense is None else defense.on_net(net)
     x, y = torch.from_numpy(members.x), torch.from_numpy(members.labels()).long()
     order = stream(seed, "bench", "clients").permutation(len(members))
     shards = np.array_split(order, CLIENTS)
@@ -38,7 +40,8 @@ def accuracy(defense: Defense | None, seed: int, rounds: int) -> float:
     weights = net.weights()
     for number in range(rounds):
         sent = [
-            _update(net, weights, x, y, rng.choice(shard, RECORDS, replace=False), defense, rng) for shard in shards
+            _update(net, weights, x, y, rng.choice(shard, RECORDS, replace=False), defense, local, rng)
+            for shard in shards
         ]
         rate = RATE if number < 2 * rounds / 3 else RATE / 10
         mean = {name: torch.from_numpy(np.mean([u.tensors[name] for u in sent], axis=0)).float() for name in weights}
@@ -48,6 +51,14 @@ def accuracy(defense: Defense | None, seed: int, rounds: int) -> float:
     return float((said == held.labels()).mean())
 
 
+def _local(defense: Defense | None, net: ClientNet, members: Records) -> LocalTraining:
+    """What a client does behind a defense that acts inside it: what the defense sets in the recipe of a round."""
+    if not isinstance(defense, TrainingDefense):
+        return LocalTraining()
+    options = defense.on_recipe(round_recipe(net, LocalTraining(), members, RECORDS)).options
+    return LocalTraining(private=options.get("private"), pruned=options.get("pruned"))
+
+
 def _update(
     net: ClientNet,
     weights: dict[str, torch.Tensor],
@@ -55,14 +66,11 @@ def _update(
     y: torch.Tensor,
     rows: np.ndarray,
     defense: Defense | None,
+    local: LocalTraining,
     rng: np.random.Generator,
 ) -> Update:
     picked = torch.from_numpy(rows)
-    if defense is not None and defense.name == "dp-sgd":
-        private = PerRecord(defense.clip, defense.multiplier)  # type: ignore[attr-defined]
-        draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        slope = private_gradient(net.loss, x[picked], y[picked], weights, private, len(rows), draws)
-    else:
-        slope = net.gradient(x[picked], y[picked], weights)
+    with seeded(int(rng.integers(2**62))):
+        slope = net.slope(local, len(rows), rng)(x[picked], y[picked], weights)
     update = Update({name: g.detach().numpy() for name, g in slope.items()})
     return defense.apply(update, rng) if isinstance(defense, UpdateDefense) else update

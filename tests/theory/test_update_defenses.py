@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seepage.attacks.gradient.fowl2022 import RobbingTheFed
+from seepage.attacks.gradient.geiping2020 import InvertingGradients
 from seepage.attacks.gradient.phong2017 import LinearLayer, averaged, divided
+from seepage.attacks.gradient.wen2022 import Fishing
 from seepage.cases import gradient
 from seepage.cases.federation import Federation
 from seepage.core.assumptions import Rung, Standing
+from seepage.core.attack import GradientAttack
 from seepage.core.case import Case
 from seepage.core.defense import AggregateDefense, Defense
 from seepage.core.errors import ConfigError, DataError
@@ -58,7 +62,7 @@ def _sent(defense: Defense, update: Update, seed: int = 1) -> np.ndarray:
     return _vector(behind)
 
 
-def _played(case: Case, attack: LinearLayer | None = None) -> Score:
+def _played(case: Case, attack: GradientAttack | None = None) -> Score:
     attack = attack or LinearLayer()
 
     def run(victim, knowledge):
@@ -438,6 +442,31 @@ def test_in_a_sum_over_12_clients_nothing_is_left_beyond_the_controls(federation
     leakage = _played(federation.defended(SecureAggregation())).leakage
     assert leakage is not None
     assert leakage.low <= 0
+
+
+# One of each kind besides: found by search, and led by a malicious server.
+STRONG = [InvertingGradients(steps=60), RobbingTheFed(), Fishing(classes=0, thresholds=6)]
+
+
+@pytest.mark.parametrize("attack", STRONG, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("name", ["gaussian-noise", "dp-sgd"])
+def test_at_an_epsilon_of_8_no_kind_of_attack_finds_more_than_the_controls(federation, name, attack) -> None:
+    """Of a single round, which needs the least noise."""
+    leakage = _played(federation.defended(defense_class(name)(**EIGHT[name])), attack).leakage
+    assert leakage is not None
+    assert leakage.low <= 0
+
+
+def test_in_a_sum_over_12_clients_a_search_finds_no_more_than_the_controls(federation) -> None:
+    leakage = _played(federation.defended(SecureAggregation()), InvertingGradients(steps=60)).leakage
+    assert leakage is not None
+    assert leakage.low <= 0
+
+
+def test_a_malicious_server_reads_a_sum_over_12_clients(federation) -> None:
+    leakage = _played(federation.defended(SecureAggregation()), RobbingTheFed()).leakage
+    assert leakage is not None
+    assert leakage.value > 0.5
 
 
 def test_low_precision_and_signs_are_no_defense(federation) -> None:

@@ -10,7 +10,7 @@ from seepage.core.cohorts import pooled_guess, pooled_knowledge, pooled_secret
 from seepage.core.defense import AggregateDefense, Defense, Groups, Poison
 from seepage.core.errors import ConfigError
 from seepage.core.guess import Guess
-from seepage.core.knowledge import Knowledge
+from seepage.core.knowledge import Knowledge, UpdateKnowledge
 from seepage.core.recipe import Recipe
 from seepage.core.secrets import Secret
 from seepage.core.seeds import derive, stream
@@ -107,7 +107,7 @@ class Case:
         Raises:
             ConfigError: when the defense retrains and nobody knows how the victim was trained.
         """
-        told = self.told(defense) if aware else replace(self, adversary="unaware")
+        told = (self.told(defense) if aware else replace(self, adversary="unaware")).sent_out(defense)
         training = None if self.training is None else self.training.defended(defense)
         if defense.retrains:
             if training is None:
@@ -139,6 +139,17 @@ class Case:
             secret=pooled_secret(self.secret, groups),
             baselines={name: pooled_guess(guess, groups) for name, guess in self.baselines.items()},
         )
+
+    def sent_out(self, defense: Defense) -> "Case":
+        """This case with an adversary who has the model that clients behind `defense` are sent: it sent it."""
+
+        def having(knowledge: Knowledge) -> Knowledge:
+            if not isinstance(knowledge, UpdateKnowledge) or knowledge.net is None:
+                return knowledge
+            return replace(knowledge, net=defense.on_net(knowledge.net))
+
+        null = None if self.null_knowledge is None else having(self.null_knowledge)
+        return replace(self, knowledge=having(self.knowledge), null_knowledge=null)
 
     def told(self, defense: Defense) -> "Case":
         """This case with an adversary who knows that `defense` stands before the victim."""

@@ -31,6 +31,7 @@ class Defense(BaseModel, ABC):
 
     Class variables:
         retrains: whether the victim has to be made anew.
+        extends: whether the model that clients train has other parameters (`on_net`).
         slack: how far two runs with the same stream may lie apart, relative to the greatest value: 0, but for a
             library that draws from the system's generator, as encryption must.
     """
@@ -42,6 +43,7 @@ class Defense(BaseModel, ABC):
     cites: ClassVar[tuple[str, ...]]
     version: ClassVar[int] = 1
     retrains: ClassVar[bool] = False
+    extends: ClassVar[bool] = False
     slack: ClassVar[float] = 0.0
 
     def facts(self, case: "Case") -> Mapping[str, float | str | None]:
@@ -53,6 +55,23 @@ class Defense(BaseModel, ABC):
         They follow from parameters and set-up, or are measured on what it costs; never from whether an attack failed.
         """
         return {}
+
+    def on_net(self, net: Any) -> Any:
+        """The model that clients behind this defense are sent, of the one they would be sent; the same by default.
+
+        Whoever sees updates has it, aware of the defense or not.
+        """
+        return net
+
+    def left_out(self, net: Any) -> frozenset[str]:
+        """Parameters of a model whose part of an update says nothing of the records, or misleads.
+
+        For adversaries who know the defense: what matches an update leaves them out.
+
+        Args:
+            net: the model that clients are sent.
+        """
+        return frozenset()
 
     def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
         """The victim behind this defense.

@@ -19,8 +19,11 @@ from seepage.core.records import Records
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Update, Updates
+from seepage.models.bottleneck import Bottleneck, VariationalBottleneck, penalty_of, with_bottleneck
+from seepage.models.last_layer import last_layer
 from seepage.models.private import PerRecord, private_gradient, refuse_batch_norm
 from seepage.models.recipes import seeded
+from seepage.models.soteria import PrunedFeatures, kept_features
 
 Array = np.ndarray
 Mode = Literal["train", "eval"]
@@ -40,6 +43,7 @@ class LocalTraining:
         rate: learning rate of the local steps, for "delta".
         mode: "train" or "eval": batch normalisation by the batch's own statistics, or by the running ones.
         private: clips every record's gradient and adds noise (DP-SGD); None does not.
+        pruned: leaves entries of the last layer's gradient out (Soteria); None does not.
     """
 
     kind: Literal["gradient", "delta"] = "gradient"
@@ -48,6 +52,7 @@ class LocalTraining:
     rate: float = 0.01
     mode: Mode = "train"
     private: PerRecord | None = None
+    pruned: PrunedFeatures | None = None
 
     def batches(self, n: int, order: Int[Array, " n"]) -> list[Int[Array, " _"]]:
         """The rows of each step of one epoch over `n` records taken in `order`."""
@@ -98,11 +103,12 @@ class ClientNet:
     def body(self, mode: Mode = "eval", dtype: torch.dtype = torch.float32) -> nn.Module:
         """A copy of the network as it computes in `mode`, from prepared records, with dropout left out.
 
-        For who simulates a client: the masks that dropout drew are the client's alone.
+        For who simulates a client: the masks that dropout drew are the client's alone, and so is the noise in a
+        bottleneck's code.
         """
         module = copy.deepcopy(self._modules[mode]).to(dtype)
         for layer in module.modules():
-            if isinstance(layer, nn.modules.dropout._DropoutNd):  # pyright: ignore[reportPrivateUsage]
+            if isinstance(layer, nn.modules.dropout._DropoutNd | VariationalBottleneck):  # pyright: ignore[reportPrivateUsage]
                 layer.eval()
         return module
 
@@ -177,8 +183,8 @@ class ClientNet:
         return seen[-1], logits
 
     def loss(self, x: Tensor, y: Tensor, weights: Named | None = None, mode: Mode = "eval") -> Tensor:
-        """Mean cross-entropy; `y` are classes (n,), or distributions over them (n, classes)."""
-        return functional.cross_entropy(self.logits(x, weights, mode), y)
+        """Mean cross-entropy, and what bottlenecks add; `y`: classes (n,), or distributions over them (n, classes)."""
+        return functional.cross_entropy(self.logits(x, weights, mode), y) + penalty_of(self._modules[mode])
 
     def gradient(self, x: Tensor, y: Tensor, weights: Named | None = None, mode: Mode = "eval") -> dict[str, Tensor]:
         """The gradient of the mean loss by parameter, in the precision of `x`; zero where the loss knows no way."""
@@ -239,7 +245,7 @@ class ClientNet:
         records, labels = torch.from_numpy(x).to(dtype), torch.from_numpy(y).long()
         # Dropout draws from torch's own generator.
         with seeded(int(rng.integers(2**62))):
-            along = self._slope(local, len(x), rng)
+            along = self.slope(local, len(x), rng)
             if local.kind == "gradient":
                 sent = along(records, labels, self.weights(dtype))
             else:
@@ -249,8 +255,32 @@ class ClientNet:
                 sent = {name: after[name] - before[name] for name in before}
         return Update({name: g.detach().numpy() for name, g in sent.items()}, local.kind)
 
-    def _slope(self, local: LocalTraining, n: int, rng: np.random.Generator) -> Slope:
-        """What a client goes along: the gradient, or with records clipped one by one a noised one."""
+    def slope(self, local: LocalTraining, n: int, rng: np.random.Generator) -> Slope:
+        """What a client with `n` records goes along: the gradient, or what its defenses make of it.
+
+        Raises:
+            ModelError: when records are to be clipped one by one and meet batch normalisation, or features are to be
+                left out and no fully connected layer makes the logits.
+        """
+        along = self._gradient_or_private(local, n, rng)
+        pruned = local.pruned
+        if pruned is None:
+            return along
+        last = last_layer(self)
+        if last is None:
+            raise ModelError(
+                "features are left out before the fully connected layer that makes the logits; this network has none"
+            )
+
+        def poorer(x: Tensor, y: Tensor, weights: Named) -> Mapping[str, Tensor]:
+            kept = kept_features(lambda held: self.inside(last.name, held, weights, local.mode)[0], x, pruned)
+            found = along(x, y, weights)
+            return {**found, last.weight: found[last.weight] * kept}
+
+        return poorer
+
+    def _gradient_or_private(self, local: LocalTraining, n: int, rng: np.random.Generator) -> Slope:
+        """The gradient, or with records clipped one by one a noised one."""
         private = local.private
         if private is None:
             return lambda x, y, weights: self.gradient(x, y, weights, local.mode)
@@ -276,10 +306,19 @@ def round_recipe(net: ClientNet, local: LocalTraining, records: Records, each: i
         name: of the streams that the clients draw from.
     """
 
-    def train(records: Records, seed: int, local: LocalTraining = local, private: PerRecord | None = None) -> Updates:
+    def train(
+        records: Records,
+        seed: int,
+        local: LocalTraining = local,
+        private: PerRecord | None = None,
+        pruned: PrunedFeatures | None = None,
+        bottleneck: Bottleneck | None = None,
+    ) -> Updates:
         if len(records) % each:
             raise DataError(f"{each} records a client were wanted, {len(records)} cannot be shared out so")
-        local, y = replace(local, private=private or local.private), records.labels()
+        sent = net if bottleneck is None else with_bottleneck(net, bottleneck)
+        local = replace(local, private=private or local.private, pruned=pruned or local.pruned)
+        y = records.labels()
         own = np.arange(len(records)).reshape(-1, each)
 
         def asked(sent_out: ClientNet, turn: int) -> Updates:
@@ -289,7 +328,7 @@ def round_recipe(net: ClientNet, local: LocalTraining, records: Records, each: i
             rounds = zip(own, streams, strict=True)
             return Updates(tuple(sent_out.round(records.x[rows], y[rows], local, rng) for rows, rng in rounds))
 
-        return replace(asked(net, 0), asked=asked)
+        return replace(asked(sent, 0), asked=asked)
 
     return Recipe(train, records, "federated round", options={"local": local})
 

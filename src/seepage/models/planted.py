@@ -47,7 +47,7 @@ def with_imprint(
     return ClientNet(nn.Sequential(Imprint(measure, thresholds, gain), net.module), net.spec, net.classes)
 
 
-def with_first_layer(net: ClientNet, name: str, weight: Float[Array, " m d"], bias: Float[Array, " m"]) -> ClientNet:
+def with_linear(net: ClientNet, name: str, weight: Float[Array, " m d"], bias: Float[Array, " m"]) -> ClientNet:
     """The model with other values in one fully connected layer.
 
     Args:

@@ -6,13 +6,11 @@ A look that finds nothing proves nothing: marks can be hidden (a decoder kept se
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from torch.func import functional_call, grad, vmap
-from torch.nn import functional
 
+from seepage.models.disaggregation import disaggregation
 from seepage.models.federated import ClientNet
+from seepage.models.last_layer import last_layer
 
 Array = np.ndarray
 
@@ -25,8 +23,13 @@ SHARE = 0.05
 FEWEST = 4
 # Sorted weights of both signs whose ratio varies by less than this are copies of each other.
 MIRRORED = 1e-3
-# One record's gradient over that of all others together, from which the others no longer hide it.
+# Rows of a classifier this short, against the longest, are empty; from this share on it was emptied. Two classes can
+# be told apart with one row.
+EMPTY, EMPTIED, FEWEST_CLASSES = 1e-6, 0.5, 3
+# One record's gradient over those of all others together (D-SNR), from which the others no longer hide it.
 TOO_CLEAR = 5.0
+# The share of wrong records whose error does not arrive, from which a model is said to choose whom it hears.
+SILENCED = 0.1
 # Rows compared at the most.
 MOST_ROWS = 4096
 
@@ -36,7 +39,7 @@ class Alarm:
     """One mark that was found.
 
     Attributes:
-        name: "identical rows", "mirrored weights" or "one record stands out".
+        name: "identical rows", "mirrored weights", "empty classes", "silenced records" or "one record stands out".
         parameter: where.
         value: how strong the mark is: the share of the rows, or a ratio of lengths.
         threshold: from where on it is an alarm.
@@ -57,7 +60,7 @@ def inspect_received(
 
     Args:
         net: the model.
-        x: the client's own records, for the look at how far one of them would stand out; None leaves it out.
+        x: the client's own records, for the looks at how they share the gradient; None leaves those out.
         y: their classes.
 
     Returns:
@@ -72,8 +75,9 @@ def inspect_received(
         bias = weights.get(name.removesuffix("weight") + "bias")
         found += _identical(name, rows, None if bias is None else bias.numpy())
         found += _mirrored(name, rows)
+    found += _empty_rows(net)
     if x is not None and y is not None and len(x) > 1:
-        found += _standing_out(net, x, y)
+        found += _by_batch(net, x, y)
     return tuple(found)
 
 
@@ -125,38 +129,50 @@ def _mirrored(name: str, rows: Float[Array, " m d"]) -> list[Alarm]:
     ]
 
 
-def _standing_out(net: ClientNet, x: Float[Array, " n ..."], y: Int[Array, " n"]) -> list[Alarm]:
-    """One record whose gradient the others do not hide: the disaggregation ratio of Garov et al. 2024 (SEER)."""
-    lengths = _gradient_lengths(net, torch.from_numpy(x), torch.from_numpy(y).long())
-    worst, where = 0.0, ""
-    for name, each in lengths.items():
-        if not name.endswith("weight"):
-            continue
-        rest = np.sqrt(max(float((each**2).sum() - each.max() ** 2), 1e-300))
-        if each.max() / rest > worst:
-            worst, where = float(each.max() / rest), name
-    if worst < TOO_CLEAR:
+def _empty_rows(net: ClientNet) -> list[Alarm]:
+    """A classifier that was emptied but for a few classes: fishing (Wen et al. 2022)."""
+    last = last_layer(net)
+    if last is None or len(last.w) < FEWEST_CLASSES:
+        return []
+    length = np.linalg.norm(last.w.astype(np.float64), axis=1)
+    share = float((length <= EMPTY * length.max()).mean())
+    if share < EMPTIED or length.max() == 0:
         return []
     return [
         Alarm(
-            name="one record stands out",
-            parameter=where,
-            value=worst,
-            threshold=TOO_CLEAR,
-            message=f"at {where} the gradient of one record is {worst:.1f} times that of the other {len(x) - 1} "
-            "together: the sum over the batch does not hide it",
+            name="empty classes",
+            parameter=last.weight,
+            value=share,
+            threshold=EMPTIED,
+            message=f"{round(share * len(length))} of {len(length)} rows of {last.weight} are empty: records of these "
+            "classes have no gradient before it, and those of the others stand alone",
         )
     ]
 
 
-def _gradient_lengths(net: ClientNet, x: Tensor, y: Tensor) -> dict[str, Float[Array, " n"]]:
-    """(n,) the length of each record's own gradient, by parameter; batch normalisation by running statistics."""
-    module, weights = net.module, net.weights()
-    buffers = net.buffers()
-
-    def loss(held: dict[str, Tensor], record: Tensor, label: Tensor) -> Tensor:
-        out = functional_call(module, {**held, **buffers}, (net.prepare(record[None]),))
-        return functional.cross_entropy(out, label[None])
-
-    each = vmap(grad(loss), in_dims=(None, 0, 0))(weights, x, y)
-    return {name: g.reshape(len(x), -1).norm(dim=1).double().numpy() for name, g in each.items()}
+def _by_batch(net: ClientNet, x: Float[Array, " n ..."], y: Int[Array, " n"]) -> list[Alarm]:
+    """What the client's own batch shows: records that are silenced, and one that the others do not hide."""
+    told, found = disaggregation(net, x, y), list[Alarm]()
+    if told.silenced >= SILENCED:
+        found.append(
+            Alarm(
+                name="silenced records",
+                parameter=told.silent_layer,
+                value=told.silenced,
+                threshold=SILENCED,
+                message=f"{told.silenced:.0%} of the records that the model is wrong about do not move "
+                f"{told.silent_layer}, which others do: the sum over the batch hides those others less than it should",
+            )
+        )
+    if told.ratio >= TOO_CLEAR:
+        found.append(
+            Alarm(
+                name="one record stands out",
+                parameter=told.layer,
+                value=told.ratio,
+                threshold=TOO_CLEAR,
+                message=f"at {told.layer} the gradient of one record is {told.ratio:.1f} times those of the other "
+                f"{len(x) - 1} together: the sum over the batch does not hide it, whether or not the server meant that",
+            )
+        )
+    return found

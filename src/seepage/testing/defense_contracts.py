@@ -107,7 +107,11 @@ def shape(bench: DefenseBench) -> None:
 def _same_form(bench: DefenseBench, bare: Update, behind: Update) -> None:
     was = {name: (tensor.shape, tensor.dtype) for name, tensor in bare.tensors.items()}
     now = {name: (tensor.shape, tensor.dtype) for name, tensor in behind.tensors.items()}
-    demand(was == now and bare.kind == behind.kind, f"{bench.who}: tensors {was} were wanted, got {now}")
+    if bench.cls.extends:
+        demand(was != now, f"{bench.who}: it says that it extends the model, and the tensors are the same")
+        demand(bare.kind == behind.kind, f"{bench.who}: a {bare.kind} became a {behind.kind}")
+    else:
+        demand(was == now and bare.kind == behind.kind, f"{bench.who}: tensors {was} were wanted, got {now}")
     demand(finite(behind), f"{bench.who}: the update holds NaN or infinite values")
 
 

@@ -13,7 +13,7 @@ from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import GradientKnowledge, Knowledge
 from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality
-from seepage.models.planted import with_first_layer
+from seepage.models.planted import with_linear
 
 Array = np.ndarray
 
@@ -50,7 +50,7 @@ class TrapWeights(GradientAttack):
         if first is None or first.bias is None:
             raise ValueError("a first layer with a bias is needed; `obstacle` says so")
         weight, bias = self._traps(first, knowledge, rng)
-        net = with_first_layer(knowledge.net, first.name, weight, bias)
+        net = with_linear(knowledge.net, first.name, weight, bias)
         batch = int(knowledge.assumptions.batch.value or first.width)
         rows: list[Array] = []
         owner: list[int] = []

@@ -16,6 +16,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from seepage.attacks.gradient.layers import LAYERS, Layer, NormalisationLayer
+from seepage.models.bottleneck import penalty_of
 from seepage.models.federated import ClientNet, Mode
 
 BatchNorm = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
@@ -45,7 +46,7 @@ class Mapped:
         self._weights = {name: w.detach() for name, w in body.named_parameters()}
 
         def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return cross_entropy(functional_call(body, weights, (x,)), y).mean()
+            return cross_entropy(functional_call(body, weights, (x,)), y).mean() + penalty_of(body)
 
         self._slope: Callable[..., dict[str, Tensor]] = vmap(grad(loss), in_dims=(None, 0, 0))
 
@@ -132,7 +133,7 @@ def _plain(net: ClientNet, mode: Mode, x: Tensor, y: Tensor) -> Iterator[Tensor]
     """The gradients of one problem after another, as the network gives them."""
     body = net.body(mode, x.dtype)
     for mine, labels in zip(x, y, strict=True):
-        loss = cross_entropy(body(mine), labels).mean()
+        loss = cross_entropy(body(mine), labels).mean() + penalty_of(body)
         found = torch.autograd.grad(loss, list(body.parameters()), materialize_grads=True)
         yield torch.cat([one.flatten() for one in found])
 

@@ -124,7 +124,8 @@ def _solve(net: ClientNet, got: Received, search: Search, starts: Tensor, client
         return torch.softmax(v[:, size:].unflatten(1, (slots, net.classes)), dim=-1)
 
     def match(v: Tensor, rows: Tensor, x: Tensor) -> Tensor:
-        return search.objective(search.simulate(x, classes(v, rows)), got.wanted[owner[rows]])
+        made = search.simulate(x, classes(v, rows))
+        return search.objective(made if got.kept is None else made * got.kept, got.wanted[owner[rows]])
 
     def ask(v: Tensor, rows: Tensor) -> Tensor:
         x = net.prepare(picked(v))

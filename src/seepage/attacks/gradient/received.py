@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from seepage.attacks.gradient.kept import kept, left_out
 from seepage.attacks.gradient.label_counts import recovered_labels
 from seepage.attacks.gradient.last import last_gradient, last_layer_obstacle
 from seepage.core.errors import DataError
@@ -32,6 +33,8 @@ class Received:
         mode: which statistics batch normalisation computed with.
         guessed: rungs of the ladder that were not told, with what was taken for them.
         notes: what a reader should know of it.
+        kept: (d,) 1 for the numbers that are matched, 0 for those that are zero in `wanted` because a defense made
+            them worthless; None where all are matched.
     """
 
     wanted: Float[Tensor, " k d"]
@@ -40,6 +43,7 @@ class Received:
     mode: Mode
     guessed: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: tuple[str, ...] = ()
+    kept: Float[Tensor, " d"] | None = None
 
     @property
     def clients(self) -> int:
@@ -88,7 +92,12 @@ def received(
         guessed["labels"] = known
     elif known is None:
         guessed["labels"] = "found with the records"
-    return Received(rows, known, int(batch), mode, guessed, tuple(notes))
+    mask = kept(knowledge, dtype)
+    if mask is not None:
+        rows = rows * mask
+        names = ", ".join(sorted(left_out(knowledge)))
+        notes.append(f"left out of the match, for a defense makes them worthless: {names}")
+    return Received(rows, known, int(batch), mode, guessed, tuple(notes), mask)
 
 
 def flat(net: ClientNet, update: Update, client: int) -> Float[Tensor, " d"]:

@@ -14,8 +14,9 @@ from seepage.models.received import inspect_received
 class CheckReceived(UpdateDefense):
     """Clients send nothing (zeros) for a model that bears the marks of a malicious server.
 
-    Identical rows and mirrored weights are looked for. An honest model's update leaves unchanged: this is no defense
-    against a server that only reads. What is planted in another way, or blurred, passes.
+    Identical rows, mirrored weights and an emptied classifier are looked for. An honest model's update leaves
+    unchanged: this is no defense against a server that only reads. What is planted in another way, or blurred, passes;
+    `inspect_received` with the client's own records sees more.
     """
 
     name: ClassVar[str] = "check-received"
@@ -24,6 +25,7 @@ class CheckReceived(UpdateDefense):
         "Garov, Dimitrov, Jovanovic, Vechev 2024, Hiding in Plain Sight: Disguising Data Stealing Attacks in Federated "
         "Learning, ICLR",
         "Fowl, Geiping, Czaja, Goldblum, Goldstein 2022, Robbing the Fed, ICLR (the marks of an imprint)",
+        "Wen, Geiping, Fowl, Goldblum, Goldstein 2022, Fishing for User Data, ICML (the emptied classifier)",
     )
 
     def apply(self, update: Update, rng: np.random.Generator) -> Update:
