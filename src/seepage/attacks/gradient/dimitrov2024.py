@@ -5,13 +5,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from scipy.stats import norm
 
 from seepage.attacks.gradient.entry import Entry, entry
 from seepage.attacks.gradient.low_rank import Factors, factorise
 from seepage.attacks.gradient.phong2017 import divided, first_layer_obstacle
+from seepage.attacks.gradient.record_columns import Behind
 from seepage.attacks.gradient.row_sets import TESTED
 from seepage.attacks.gradient.sparse_columns import Search
 from seepage.core.attack import GradientAttack
@@ -28,6 +29,8 @@ Array = np.ndarray
 
 # Agreement of signs below which a record is not taken for found.
 AGREED = 0.99
+# The share of a record's column outside the space of the gradient below which it is one of the batch's.
+FITS = 1e-3
 # How often directions that disagree are given up and drawn for again.
 ROUNDS = 12
 # Seconds a set of rows takes, roughly, on one core.
@@ -88,6 +91,7 @@ class Solution:
         rank: of the gradient.
         found: how many directions are determined.
         drawn: sets of rows drawn for them.
+        labels: (n,) of the records, where the network told them.
     """
 
     inputs: Float[Array, " n d"]
@@ -95,6 +99,7 @@ class Solution:
     rank: int
     found: int
     drawn: int
+    labels: Int[Array, " n"] | None = None
 
 
 class Spear(GradientAttack):
@@ -173,7 +178,9 @@ class Spear(GradientAttack):
         )
 
 
-def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generator) -> Solution:
+def solve(
+    layer: Layer, batch: int | None, samples: int, rng: np.random.Generator, behind: Behind | None = None
+) -> Solution:
     """The inputs of a layer from its gradients.
 
     Args:
@@ -181,6 +188,7 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
         batch: how many records there are at the most; None takes the rank of the gradient.
         samples: sets of rows drawn at the most.
         rng: draws them.
+        behind: the network behind the layer, where each record has a gradient of its own there.
     """
     factors = factorise(layer.d_weight, batch)
     b = factors.rank
@@ -189,12 +197,17 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
         return empty
     search = Search(factors, layer.positive(factors), layer.sides(factors))
     best = empty
+    if behind is not None:
+        search.run(samples, rng, spare=1)
+        best = _confirmed(layer, search, behind)
+        if best.found == b:
+            return best
     for _ in range(ROUNDS):
         search.run(samples, rng)
         if len(search.found) < b - 1:
             break
-        made = _completed(layer, search)
-        if not len(best.inputs) or made.agreement.mean() > best.agreement.mean():
+        made = _completed(layer, search) if behind is None else _confirmed(layer, search, behind)
+        if not len(best.inputs) or (made.found, made.agreement.mean()) > (best.found, best.agreement.mean()):
             best = made
         wrong = np.nonzero(made.agreement < AGREED)[0]
         if not len(wrong) or not search.complete:
@@ -206,6 +219,38 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
     alone = divided(layer.d_weight, layer.d_bias, b)
     inputs = np.stack(alone) if alone else empty.inputs
     return Solution(inputs, np.zeros(len(inputs)), b, len(search.found), search.drawn)
+
+
+def _confirmed(layer: Layer, search: Search, behind: Behind) -> Solution:
+    """The inputs that the directions give, each direction told anew by the network where its own record comes out right.
+
+    Where a direction is missing, or is wrong by parts of others (a record whose neurons that are off are all off for
+    another one leaves that open), its own record is right for all that: it is what is orthogonal to the other
+    directions. The record then tells its column, through the network and with the label under which the column
+    lies in the space of the gradient; and other records come out right in turn. A record counts as determined
+    when its column is that of its direction.
+    """
+    factors, found = search.factors, list(search.found)
+    b = factors.rank
+    if len(found) < b - 1:
+        return Solution(np.zeros((0, layer.weight.shape[1])), np.zeros(0), b, 0, search.drawn)
+    if len(found) < b:
+        found.append(np.linalg.svd(np.array(found).reshape(-1, b))[2][-1])
+    q = np.array(found)
+    best: Solution | None = None
+    for _ in range(b + 1):
+        inputs, agreement = _scaled(layer, factors, q.T)
+        told = behind.told(inputs, factors)
+        differs = 1 - np.abs((told.direction * q).sum(axis=1))
+        fits = told.apart < FITS
+        sure = int((fits & (differs < FITS)).sum())
+        made = Solution(inputs, agreement, b, sure, search.drawn, told.label)
+        if best is None or (sure, agreement.mean()) > (best.found, best.agreement.mean()):
+            best = made
+        if sure == b or not (fits & (differs >= FITS)).any():
+            break
+        q = np.where(fits[:, None], told.direction, q)
+    return best
 
 
 def _completed(layer: Layer, search: Search) -> Solution:

@@ -72,9 +72,10 @@ class Search:
     def complete(self) -> bool:
         return len(self.found) == self.factors.rank
 
-    def run(self, samples: int, rng: np.random.Generator) -> None:
-        """Draws until there is a direction for every record, or `samples` sets are drawn in all."""
+    def run(self, samples: int, rng: np.random.Generator, spare: int = 0) -> None:
+        """Draws until there is a direction for every record but `spare`, or `samples` sets are drawn in all."""
         f = self.factors
+        wanted = f.rank - spare
         if f.rank == 1 and not self.found:
             self.found, self.zeros = [np.ones(1)], [np.zeros(len(f.unit), dtype=bool)]
         unit = torch.from_numpy(f.unit)
@@ -85,7 +86,7 @@ class Search:
             return
         pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, 16, most)})
         turn, last = 0, self.drawn
-        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 4):
+        while len(self.found) < wanted and self.drawn < min(samples, PATIENCE * last + samples // 4):
             last = self.drawn
             off = self._off()[f.distinct]
             order = np.argsort(-off, kind="stable")
