@@ -12,7 +12,7 @@ from scipy.stats import norm
 from seepage.attacks.gradient.entry import Entry, entry
 from seepage.attacks.gradient.low_rank import Factors, factorise
 from seepage.attacks.gradient.phong2017 import divided, first_layer_obstacle
-from seepage.attacks.gradient.record_columns import Behind
+from seepage.attacks.gradient.record_columns import MIXED, Behind, among_mixtures, mixtures
 from seepage.attacks.gradient.row_sets import TESTED
 from seepage.attacks.gradient.sparse_columns import Search
 from seepage.core.attack import GradientAttack
@@ -31,6 +31,10 @@ Array = np.ndarray
 AGREED = 0.99
 # The share of a record's column outside the space of the gradient below which it is one of the batch's.
 FITS = 1e-3
+# Shares of the draws after which the network is asked, from the first.
+SHARES = (32, 8, 1)
+# How many directions are doubted, one at a time, those whose zeros a plane parts worst.
+DOUBTED = 3
 # How often directions that disagree are given up and drawn for again.
 ROUNDS = 12
 # Seconds a set of rows takes, roughly, on one core.
@@ -198,15 +202,16 @@ def solve(
     search = Search(factors, layer.positive(factors), layer.sides(factors))
     best = empty
     if behind is not None:
-        search.run(samples, rng, spare=1)
-        best = _confirmed(layer, search, behind)
-        if best.found == b:
-            return best
+        for share in SHARES:
+            search.run(samples // share, rng, spare=1)
+            best = _most_confirmed(layer, search, behind, rng)
+            if best.found == b:
+                return best
     for _ in range(ROUNDS):
         search.run(samples, rng)
         if len(search.found) < b - 1:
             break
-        made = _completed(layer, search) if behind is None else _confirmed(layer, search, behind)
+        made = _completed(layer, search) if behind is None else _most_confirmed(layer, search, behind, rng)
         if not len(best.inputs) or (made.found, made.agreement.mean()) > (best.found, best.agreement.mean()):
             best = made
         wrong = np.nonzero(made.agreement < AGREED)[0]
@@ -221,19 +226,40 @@ def solve(
     return Solution(inputs, np.zeros(len(inputs)), b, len(search.found), search.drawn)
 
 
-def _confirmed(layer: Layer, search: Search, behind: Behind) -> Solution:
+def _most_confirmed(layer: Layer, search: Search, behind: Behind, rng: np.random.Generator) -> Solution:
+    """The solution with the most records that the network confirms: by all directions, or without a doubtful one."""
+    best = _confirmed(layer, search.factors, search.found, search.drawn, behind, rng)
+    if best.found == search.factors.rank or len(search.found) <= search.factors.rank - MIXED:
+        return best
+    for row in search.doubtful()[:DOUBTED]:
+        rest = search.found[:row] + search.found[row + 1 :]
+        made = _confirmed(layer, search.factors, rest, search.drawn, behind, rng)
+        best = made if made.found > best.found else best
+        if best.found == search.factors.rank:
+            break
+    return best
+
+
+def _confirmed(
+    layer: Layer, factors: Factors, directions: list[Array], drawn: int, behind: Behind, rng: np.random.Generator
+) -> Solution:
     """The inputs that the directions give, each direction told anew by the network where its own record comes out right.
 
     Where a direction is missing, or is wrong by parts of others (a record whose neurons that are off are all off for
     another one leaves that open), its own record is right for all that: it is what is orthogonal to the other
     directions. The record then tells its column, through the network and with the label under which the column
-    lies in the space of the gradient; and other records come out right in turn. A record counts as determined
-    when its column is that of its direction.
+    lies in the space of the gradient; and other records come out right in turn. Where two or three are missing,
+    their records are sought among the mixtures that are left. A record counts as determined when its column is
+    that of its direction.
     """
-    factors, found = search.factors, list(search.found)
-    b = factors.rank
+    b, found = factors.rank, list(directions)
+    while 1 < b - len(found) <= MIXED:
+        told = among_mixtures(mixtures(factors, np.array(found).reshape(-1, b), layer.d_bias), factors, behind, rng)
+        if told is None:
+            break
+        found.append(told)
     if len(found) < b - 1:
-        return Solution(np.zeros((0, layer.weight.shape[1])), np.zeros(0), b, 0, search.drawn)
+        return Solution(np.zeros((0, layer.weight.shape[1])), np.zeros(0), b, 0, drawn)
     if len(found) < b:
         found.append(np.linalg.svd(np.array(found).reshape(-1, b))[2][-1])
     q = np.array(found)
@@ -244,12 +270,13 @@ def _confirmed(layer: Layer, search: Search, behind: Behind) -> Solution:
         differs = 1 - np.abs((told.direction * q).sum(axis=1))
         fits = told.apart < FITS
         sure = int((fits & (differs < FITS)).sum())
-        made = Solution(inputs, agreement, b, sure, search.drawn, told.label)
+        made = Solution(inputs, agreement, b, sure, drawn, told.label)
         if best is None or (sure, agreement.mean()) > (best.found, best.agreement.mean()):
             best = made
         if sure == b or not (fits & (differs >= FITS)).any():
             break
         q = np.where(fits[:, None], told.direction, q)
+    assert best is not None
     return best
 
 

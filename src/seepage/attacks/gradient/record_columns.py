@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from seepage.attacks.gradient.entry import Entry
@@ -13,6 +14,13 @@ from seepage.models.federated import ClientNet
 
 Array = np.ndarray
 
+# Of how many records without directions the mixtures are searched.
+MIXED = 3
+# Points of a space of mixtures that are looked at, and from how many of them a search begins.
+DRAWN_POINTS = 300
+REFINED = 12
+# Steps of such a search.
+NEWTON = 12
 # Records that go through the network at a time, one for each label.
 _AT_ONCE = 4096
 
@@ -46,6 +54,16 @@ class Behind:
         self._body = net.body("eval", torch.float64)
         self._layer = self._body.get_submodule(first.name)
 
+    @property
+    def bounds(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+        """The least and the greatest value of each input that a record can have."""
+        shape, bounds = self._net.spec.shape, self._net.spec.bounds
+        ends = [
+            np.broadcast_to(side, shape).reshape(-1) * self._first.scale + self._first.offset
+            for side in (bounds.low, bounds.high)
+        ]
+        return np.minimum(*ends), np.maximum(*ends)
+
     def columns(self, inputs: Float[Array, " n d"]) -> Float[Array, " n c m"]:
         """The column of each record under each label, not divided by the batch.
 
@@ -75,15 +93,123 @@ class Behind:
             handle.remove()
         return torch.autograd.grad(loss, kept[-1])[0].reshape(len(x), -1).numpy()
 
+    def outside(self, inputs: Float[Array, " n d"], factors: Factors) -> tuple[Array, Array]:
+        """What of each record's column under each label lies outside the space of the columns, as shares.
+
+        Returns (n, c, m), lengths as shares of the whole column's, and (n, c, b) the columns in that space.
+        """
+        columns = self.columns(inputs)
+        columns /= np.maximum(np.linalg.norm(columns, axis=2, keepdims=True), 1e-300)
+        inside = columns[:, :, factors.live] @ factors.left
+        # What it moves of neurons that the gradient says nothing moved counts as outside, too.
+        columns[:, :, factors.live] -= inside @ factors.left.T
+        return columns, inside
+
     def told(self, inputs: Float[Array, " n d"], factors: Factors) -> Told:
         """The direction of each record, with the label under which it fits the gradient best."""
-        all_columns = self.columns(inputs)
-        inside = all_columns[:, :, factors.live] @ factors.left
-        length = np.maximum(np.linalg.norm(all_columns, axis=2), 1e-300)
-        # What it moves of neurons that the gradient says nothing moved counts as outside, too.
-        all_columns[:, :, factors.live] -= inside @ factors.left.T
-        outside = np.linalg.norm(all_columns, axis=2) / length
-        label = outside.argmin(axis=1)
-        rows = np.arange(len(inputs))
+        outside, inside = self.outside(inputs, factors)
+        apart = np.linalg.norm(outside, axis=2)
+        rows, label = np.arange(len(inputs)), apart.argmin(axis=1)
         q = inside[rows, label]
-        return Told(q / np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-300), outside[rows, label], label)
+        return Told(q / np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-300), apart[rows, label], label)
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """What records can be whose directions are not known: inputs `base + t @ axes`.
+
+    Attributes:
+        base: (d,) one of them.
+        axes: (k, d) orthonormal in the space of t.
+    """
+
+    base: Float[Array, " d"]
+    axes: Float[Array, " k d"]
+
+    def at(self, t: Float[Array, " n k"]) -> Float[Array, " n d"]:
+        return self.base + t @ self.axes
+
+
+def mixtures(factors: Factors, found: Float[Array, " k b"], d_bias: Float[Array, " m"]) -> Mixtures:
+    """The inputs of the records whose directions are not among those found.
+
+    With the bias as one more input that is 1 for every record, [G, g] = D [X, 1]: the rows of [X, 1] are mixtures of
+    the rows that are orthogonal to the directions found, and those with 1 in the last place are an affine space.
+    """
+    rest = np.linalg.svd(found, full_matrices=True)[2][len(found) :]
+    rows = rest @ (factors.singular[:, None] * factors.right)
+    last = rest @ (factors.left.T @ d_bias[factors.live])
+    base = last / max(float(last @ last), 1e-300)
+    axes = np.linalg.svd(last[None], full_matrices=True)[2][1:] @ rows
+    # Axes of length 1, across each other: a step in any of them means as much.
+    _, length, v = np.linalg.svd(axes, full_matrices=False)
+    return Mixtures(base @ rows, v[length > 1e-12 * length.max(initial=0.0)])
+
+
+def among_mixtures(
+    space: Mixtures, factors: Factors, behind: Behind, rng: np.random.Generator
+) -> Float[Array, " b"] | None:
+    """The direction of a record that lies in this space: one whose column, by the network, lies in the gradient's.
+
+    Points are drawn among those whose values are within the bounds of a record; from the best of them, Gauss-Newton.
+    None where no point comes to rest at nothing.
+    """
+    starts = _within(space, behind, rng)
+    if not len(starts):
+        return None
+    apart = np.linalg.norm(behind.outside(space.at(starts), factors)[0], axis=2)
+    wide = np.ptp(starts, axis=0).max()
+    for k in np.argsort(apart, axis=None, kind="stable")[:REFINED]:
+        row, label = np.unravel_index(k, apart.shape)
+        t, left = _rested(starts[row], int(label), space, factors, behind, wide)
+        if left < factors.coarse:
+            q = behind.outside(space.at(t[None]), factors)[1][0, label]
+            return q / np.linalg.norm(q)
+    return None
+
+
+def _within(space: Mixtures, behind: Behind, rng: np.random.Generator) -> Float[Array, " n k"]:
+    """(n, k) points of the space that are within a record's bounds, spread over it by hit and run (Smith 1984)."""
+    low, high = behind.bounds
+    axes = space.axes.T
+    # The middle of the space, and how far it is from the sides: a linear programme.
+    size = np.linalg.norm(axes, axis=1)
+    sides = np.vstack([np.column_stack([axes, size]), np.column_stack([-axes, size])])
+    room = np.concatenate([high - space.base, space.base - low])
+    cost = np.zeros(axes.shape[1] + 1)
+    cost[-1] = -1
+    solved = linprog(cost, A_ub=sides, b_ub=room, bounds=[(None, None)] * len(cost))
+    if not solved.success or solved.x[-1] <= 0:
+        return np.zeros((0, axes.shape[1]))
+    t, points = solved.x[:-1], list[Array]()
+    for _ in range(DRAWN_POINTS):
+        way = rng.normal(size=len(t))
+        speed, gap = axes @ (way / np.linalg.norm(way)), space.base + axes @ t
+        with np.errstate(divide="ignore"):
+            ends = np.stack([(low - gap) / speed, (high - gap) / speed])
+        first, last = np.nanmin(np.where(ends > 0, ends, np.inf)), np.nanmax(np.where(ends < 0, ends, -np.inf))
+        t = t + rng.uniform(last, first) * way / np.linalg.norm(way)
+        points.append(t)
+    return np.array(points)
+
+
+def _rested(
+    t: Float[Array, " k"], label: int, space: Mixtures, factors: Factors, behind: Behind, wide: float
+) -> tuple[Float[Array, " k"], float]:
+    """Where Gauss-Newton comes to rest from a point, and how much of the column lies outside there."""
+
+    def outside(points: Array) -> Array:
+        return behind.outside(space.at(points), factors)[0][:, label]
+
+    step = 1e-6 * wide
+    value = outside(t[None])[0]
+    for _ in range(NEWTON):
+        slope = (outside(t + step * np.eye(len(t))) - value) / step
+        move = np.linalg.lstsq(slope.T, -value, rcond=None)[0]
+        tried = t + move * 0.5 ** np.arange(8)[:, None]
+        values = outside(tried)
+        best = int(np.linalg.norm(values, axis=1).argmin())
+        if np.linalg.norm(values[best]) >= np.linalg.norm(value):
+            break
+        t, value = tried[best], values[best]
+    return t, float(np.linalg.norm(value))

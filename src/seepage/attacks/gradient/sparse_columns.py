@@ -169,9 +169,14 @@ class Search:
 
     def drop(self, rows: Int[Array, " k"]) -> None:
         """Gives up one of these directions: the one whose zeros a plane parts worst from the rest."""
-        worst = int(rows[self._parted(np.array(self.zeros)[rows], 10 * FITTED).argmin()])
+        among = set(rows.tolist())
+        worst = next(row for row in self.doubtful() if row in among)
         self.refused.append(self.found.pop(worst))
         self.zeros.pop(worst)
+
+    def doubtful(self) -> list[int]:
+        """The directions found, those first whose zeros a plane parts worst from the rest."""
+        return np.argsort(self._parted(np.array(self.zeros), 10 * FITTED), kind="stable").tolist()
 
     def closed(self, off: Bool[Array, " m"], others: Float[Array, " k b"]) -> tuple[Array, bool] | None:
         """The direction (b,) that is zero where a record is known to be off, and whether it is the only one.
