@@ -31,6 +31,8 @@ Array = np.ndarray
 AGREED = 0.99
 # The share of a record's column outside the space of the gradient below which it is one of the batch's.
 FITS = 1e-3
+# Turns, beyond one a record, in which directions and records settle each other.
+SETTLING = 8
 # Shares of the draws after which the network is asked, from the first.
 SHARES = (32, 8, 1)
 # How many directions are doubted, one at a time, those whose zeros a plane parts worst.
@@ -93,7 +95,7 @@ class Solution:
         inputs: (n, d) of the layer.
         agreement: (n,) share of the neurons whose input has the sign that the zeros of the gradient call for.
         rank: of the gradient.
-        found: how many directions are determined.
+        found: how many directions are determined: confirmed by the network, where it was asked.
         drawn: sets of rows drawn for them.
         labels: (n,) of the records, where the network told them.
     """
@@ -118,6 +120,10 @@ class Spear(GradientAttack):
     How rows are drawn is this project's own: one inverse of b rows serves b (b - 1) / 2 subsets; rows that are
     likely off, by the mean record and by the records already found, are drawn more often; zeros shared by
     several records lead to each of them; and the zeros have to lie on one side of a plane through the weights.
+    The last direction need not be drawn for: its record is what is orthogonal to all others, and tells its
+    column through the rest of the network. So does every other record once it is right, which settles what zeros leave
+    open (a record whose neurons that are off are all off for another one), names the label of each, and proves
+    the batch by the update alone.
 
     Attributes:
         samples: sets of rows drawn for a client at the most.
@@ -130,7 +136,8 @@ class Spear(GradientAttack):
         "NeurIPS",
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
-    uses: ClassVar[frozenset[str]] = frozenset({"batch", "normalisation"})
+    uses: ClassVar[frozenset[str]] = frozenset({"batch", "mode", "normalisation"})
+    version: ClassVar[int] = 2
 
     samples: int = Field(default=200_000, ge=128, description="sets of rows drawn for a client at the most")
 
@@ -155,10 +162,13 @@ class Spear(GradientAttack):
         if first is None or first.bias is None:
             raise DataError("a first layer with a bias was wanted; `obstacle` says so before a run")
         batch = knowledge.assumptions.batch.value
+        # Batch normalisation by the batch's own statistics ties the records: none has a gradient of its own.
+        tied = knowledge.net.has_batch_norm and knowledge.assumptions.mode.value != "eval"
+        behind = None if tied else Behind(knowledge.net, first)
         solved: list[Solution] = []
         for client in range(knowledge.clients):
             layer = Layer.read(knowledge.net, first, target.update(client))
-            solved.append(solve(layer, batch, self.samples, rng.spawn(1)[0]))
+            solved.append(solve(layer, batch, self.samples, rng.spawn(1)[0], behind))
         inputs = np.concatenate([s.inputs for s in solved])
         spec = knowledge.spec
         # In double precision: what is exact to 300 dB should not end at the 150 of single precision.
@@ -172,9 +182,11 @@ class Spear(GradientAttack):
             "sign_agreement": float(np.mean([s.agreement.mean() if len(s.agreement) else 0.0 for s in solved])),
         }
         guessed = {} if batch is not None else {"batch": int(np.median([s.rank for s in solved]))}
+        labels = [s.labels for s in solved if s.labels is not None]
         notes = () if all(whole) else (_unsolved(solved, whole),)
         return Reconstruction(
             x,
+            labels=np.concatenate(labels) if len(labels) == len(solved) else None,
             confidence=np.concatenate([s.agreement for s in solved]),
             client=owner,
             notes=notes,
@@ -263,20 +275,21 @@ def _confirmed(
     if len(found) < b:
         found.append(np.linalg.svd(np.array(found).reshape(-1, b))[2][-1])
     q = np.array(found)
-    best: Solution | None = None
-    for _ in range(b + 1):
+    best, nearest = Solution(np.zeros((0, layer.weight.shape[1])), np.zeros(0), b, 0, drawn), np.inf
+    for _ in range(b + SETTLING):
         inputs, agreement = _scaled(layer, factors, q.T)
         told = behind.told(inputs, factors)
-        differs = 1 - np.abs((told.direction * q).sum(axis=1))
+        # The sine of the angle: a cosine would hide what is small.
+        sign = np.where((told.direction * q).sum(axis=1) < 0, -1.0, 1.0)
+        differs = np.linalg.norm(told.direction - sign[:, None] * q, axis=1)
         fits = told.apart < FITS
         sure = int((fits & (differs < FITS)).sum())
-        made = Solution(inputs, agreement, b, sure, drawn, told.label)
-        if best is None or (sure, agreement.mean()) > (best.found, best.agreement.mean()):
-            best = made
-        if sure == b or not (fits & (differs >= FITS)).any():
+        furthest = float(np.where(fits, differs, np.inf).max())
+        if not len(best.inputs) or (-sure, furthest) < (-best.found, nearest):
+            best, nearest = Solution(inputs, agreement, b, sure, drawn, told.label), furthest
+        if furthest < factors.near or not (fits & (differs >= factors.near)).any():
             break
-        q = np.where(fits[:, None], told.direction, q)
-    assert best is not None
+        q = np.where((fits & (differs >= factors.near))[:, None], told.direction, q)
     return best
 
 
