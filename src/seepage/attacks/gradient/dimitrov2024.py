@@ -255,7 +255,7 @@ def _most_confirmed(layer: Layer, search: Search, behind: Behind, rng: np.random
 def _confirmed(
     layer: Layer, factors: Factors, directions: list[Array], drawn: int, behind: Behind, rng: np.random.Generator
 ) -> Solution:
-    """The inputs that the directions give, each direction told anew by the network where its own record comes out right.
+    """The inputs that directions give, each told anew by the network where its own record comes out right.
 
     Where a direction is missing, or is wrong by parts of others (a record whose neurons that are off are all off for
     another one leaves that open), its own record is right for all that: it is what is orthogonal to the other
@@ -267,7 +267,7 @@ def _confirmed(
     b, found = factors.rank, list(directions)
     while 1 < b - len(found) <= MIXED:
         told = among_mixtures(mixtures(factors, np.array(found).reshape(-1, b), layer.d_bias), factors, behind, rng)
-        if told is None:
+        if told is None or not _independent([*found, told], factors):
             break
         found.append(told)
     if len(found) < b - 1:
@@ -290,7 +290,14 @@ def _confirmed(
         if furthest < factors.near or not (fits & (differs >= factors.near)).any():
             break
         q = np.where((fits & (differs >= factors.near))[:, None], told.direction, q)
+        if not _independent(list(q), factors):
+            break
     return best
+
+
+def _independent(directions: list[Array], factors: Factors) -> bool:
+    """Whether none of the directions is a mixture of the others."""
+    return bool(np.linalg.svd(np.array(directions), compute_uv=False)[-1] > factors.near * 1e-3)
 
 
 def _completed(layer: Layer, search: Search) -> Solution:

@@ -15,7 +15,7 @@ from seepage.models.federated import ClientNet
 Array = np.ndarray
 
 # Of how many records without directions the mixtures are searched.
-MIXED = 3
+MIXED = 4
 # Points of a space of mixtures that are looked at, and from how many of them a search begins.
 DRAWN_POINTS = 300
 REFINED = 12
