@@ -216,14 +216,14 @@ def solve(
     if behind is not None:
         for share in SHARES:
             search.run(samples // share, rng, spare=1)
-            best = _most_confirmed(layer, search, behind, rng)
+            best = most_confirmed(layer, search, behind, rng)
             if best.found == b:
                 return best
     for _ in range(ROUNDS):
         search.run(samples, rng)
         if len(search.found) < b - 1:
             break
-        made = _completed(layer, search) if behind is None else _most_confirmed(layer, search, behind, rng)
+        made = _completed(layer, search) if behind is None else most_confirmed(layer, search, behind, rng)
         if not len(best.inputs) or (made.found, made.agreement.mean()) > (best.found, best.agreement.mean()):
             best = made
         wrong = np.nonzero(made.agreement < AGREED)[0]
@@ -238,7 +238,7 @@ def solve(
     return Solution(inputs, np.zeros(len(inputs)), b, len(search.found), search.drawn)
 
 
-def _most_confirmed(layer: Layer, search: Search, behind: Behind, rng: np.random.Generator) -> Solution:
+def most_confirmed(layer: Layer, search: Search, behind: Behind, rng: np.random.Generator) -> Solution:
     """The solution with the most records that the network confirms: by all directions, or without a doubtful one."""
     best = _confirmed(layer, search.factors, search.found, search.drawn, behind, rng)
     if best.found == search.factors.rank or len(search.found) <= search.factors.rank - MIXED:

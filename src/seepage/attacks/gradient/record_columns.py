@@ -64,19 +64,20 @@ class Behind:
         ]
         return np.minimum(*ends), np.maximum(*ends)
 
-    def columns(self, inputs: Float[Array, " n d"]) -> Float[Array, " n c m"]:
-        """The column of each record under each label, not divided by the batch.
+    def columns(self, inputs: Float[Array, " n d"], only: int | None = None) -> Float[Array, " n c m"]:
+        """The column of each record under each label, or one label only, not divided by the batch.
 
         Args:
             inputs: of the first layer; a record out of bounds is taken as it is.
+            only: the label.
         """
         records = torch.from_numpy(self._first.records(inputs, self._net.spec.shape)).double()
-        classes, found = self._net.classes, list[Array]()
-        step = max(1, _AT_ONCE // classes)
-        for some in records.split(step):
-            labels = torch.arange(classes).repeat(len(some))
-            found.append(self._slopes(some.repeat_interleave(classes, dim=0), labels).reshape(len(some), classes, -1))
-        return np.concatenate(found) if found else np.zeros((0, classes, self._first.width))
+        labels = torch.arange(self._net.classes) if only is None else torch.tensor([only])
+        found: list[Array] = []
+        for some in records.split(max(1, _AT_ONCE // len(labels))):
+            each = self._slopes(some.repeat_interleave(len(labels), dim=0), labels.repeat(len(some)))
+            found.append(each.reshape(len(some), len(labels), -1))
+        return np.concatenate(found) if found else np.zeros((0, len(labels), self._first.width))
 
     def _slopes(self, x: Tensor, y: Tensor) -> Array:
         kept: list[Tensor] = []
@@ -93,17 +94,21 @@ class Behind:
             handle.remove()
         return torch.autograd.grad(loss, kept[-1])[0].reshape(len(x), -1).numpy()
 
-    def outside(self, inputs: Float[Array, " n d"], factors: Factors) -> tuple[Array, Array]:
-        """What of each record's column under each label lies outside the space of the columns, as shares.
+    def outside(
+        self, inputs: Float[Array, " n d"], factors: Factors, only: int | None = None
+    ) -> tuple[Float[Array, " n c m"], Float[Array, " n c b"]]:
+        """What of each record's column under each label (or one only) lies outside the space of the columns.
 
         Returns (n, c, m), lengths as shares of the whole column's, and (n, c, b) the columns in that space.
         """
-        columns = self.columns(inputs)
-        columns /= np.maximum(np.linalg.norm(columns, axis=2, keepdims=True), 1e-300)
+        columns = self.columns(inputs, only)
+        length = np.linalg.norm(columns, axis=2, keepdims=True)
+        columns /= np.maximum(length, 1e-300)
         inside = columns[:, :, factors.live] @ factors.left
         # What it moves of neurons that the gradient says nothing moved counts as outside, too.
         columns[:, :, factors.live] -= inside @ factors.left.T
-        return columns, inside
+        # No column at all, where the loss is flat, is none of the gradient's.
+        return np.where(length > 1e-200, columns, 1 / np.sqrt(columns.shape[2])), inside
 
     def told(self, inputs: Float[Array, " n d"], factors: Factors) -> Told:
         """The direction of each record, with the label under which it fits the gradient best."""
@@ -161,7 +166,7 @@ def among_mixtures(
     wide = np.ptp(starts, axis=0).max()
     for k in np.argsort(apart, axis=None, kind="stable")[:REFINED]:
         row, label = np.unravel_index(k, apart.shape)
-        t, left = _rested(starts[row], int(label), space, factors, behind, wide)
+        t, left = rested(starts[row], int(label), space, factors, behind, wide)
         if left < factors.coarse:
             q = behind.outside(space.at(t[None]), factors)[1][0, label]
             return q / np.linalg.norm(q)
@@ -193,13 +198,13 @@ def _within(space: Mixtures, behind: Behind, rng: np.random.Generator) -> Float[
     return np.array(points)
 
 
-def _rested(
+def rested(
     t: Float[Array, " k"], label: int, space: Mixtures, factors: Factors, behind: Behind, wide: float
 ) -> tuple[Float[Array, " k"], float]:
     """Where Gauss-Newton comes to rest from a point, and how much of the column lies outside there."""
 
     def outside(points: Array) -> Array:
-        return behind.outside(space.at(points), factors)[0][:, label]
+        return behind.outside(space.at(points), factors, label)[0][:, 0]
 
     step = 1e-6 * wide
     value = outside(t[None])[0]

@@ -98,6 +98,16 @@ class Search:
                 turn += 1
                 self.drawn += DRAWN
 
+    def offer(self, q: Float[Array, " n b"]) -> None:
+        """Keeps those of the directions that prove to be right, wherever they come from."""
+        self._consider(q)
+
+    def add(self, q: Float[Array, " b"]) -> None:
+        """Keeps a direction that was proved elsewhere, if it is none of those found, nor a mixture of them."""
+        if self._new(q[None])[0]:
+            self.found.append(q)
+            self.zeros.append(np.abs(self.factors.unit @ q) < self.factors.tolerance(q))
+
     def _draw(
         self, unit: torch.Tensor, pool: Int[Array, " k"], off: float, lap: int, rng: np.random.Generator
     ) -> Float[Array, " c b"]:
