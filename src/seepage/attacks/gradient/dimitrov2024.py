@@ -29,7 +29,8 @@ Array = np.ndarray
 
 # Agreement of signs below which a record is not taken for found.
 AGREED = 0.99
-# The share of a record's column outside the space of the gradient below which it is one of the batch's.
+# The share of a record's column outside the space of the gradient below which its direction is taken from it, and
+# by how much the two may differ then; what is called determined fits as well as rounding and noise let it.
 FITS = 1e-3
 # Turns, beyond one a record, in which directions and records settle each other.
 SETTLING = 8
@@ -282,8 +283,8 @@ def _confirmed(
         # The sine of the angle: a cosine would hide what is small.
         sign = np.where((told.direction * q).sum(axis=1) < 0, -1.0, 1.0)
         differs = np.linalg.norm(told.direction - sign[:, None] * q, axis=1)
-        fits = told.apart < FITS
-        sure = int((fits & (differs < FITS)).sum())
+        fits = told.apart < max(FITS, 10 * factors.coarse)
+        sure = int(((told.apart < 10 * factors.coarse) & (differs < max(FITS, factors.near))).sum())
         furthest = float(np.where(fits, differs, np.inf).max())
         if not len(best.inputs) or (-sure, furthest) < (-best.found, nearest):
             best, nearest = Solution(inputs, agreement, b, sure, drawn, told.label), furthest
