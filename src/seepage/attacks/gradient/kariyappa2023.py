@@ -13,7 +13,7 @@ from seepage.attacks.gradient.entry import Entry, entry
 from seepage.attacks.gradient.low_rank import Factors, factorise
 from seepage.attacks.gradient.phong2017 import first_layer_obstacle
 from seepage.attacks.gradient.record_columns import Behind, mixtures, rested
-from seepage.attacks.gradient.sparse_columns import Search
+from seepage.attacks.gradient.sparse_columns import SHARED, Search
 from seepage.attacks.gradient.unmixing import components, edges, published
 from seepage.core.attack import GradientAttack
 from seepage.core.errors import DataError
@@ -28,8 +28,12 @@ from seepage.models.federated import ClientNet
 Array = np.ndarray
 Unmixing = Callable[[Array], Array]
 
-# Rows that are surest to be off, in multiples of those needed, and how many sets of them are tried.
-POOLS = ((1.0, 1), (1.15, 6), (1.4, 10))
+# Rows that are surest to be off, in multiples of those needed; and how many sets of them are drawn where a few of
+# them are on after all.
+POOLS = (1.0, 1.3, 1.7, 2.2, 3.0, 4.0, 6.0)
+TRIES = 12
+# Up to how many records the directions that are left are drawn for, as `spear` does, and by how many sets of rows.
+DRAWABLE, DRAWS = 20, 40_000
 # How often what is left is unmixed again, with the records found taken out of the mixtures.
 LAPS = 6
 
@@ -65,7 +69,7 @@ class CocktailParty(GradientAttack):
     What comes out is near the records, and `closing` makes it exact: a record lies in the space of the gradient's
     rows, and its own column of D, which the network tells, in the space of its columns. Behind a ReLU the
     neurons that are surely off give the direction of a record; behind other activations Gauss-Newton
-    brings its column into the space. Records found are taken out of the mixtures and the rest is unmixed again.
+    brings its column into the space. In small batches what is left is drawn for, as by `spear`. Records found are taken out of the mixtures and the rest is unmixed again.
     This part is the project's own.
     """
 
@@ -139,7 +143,7 @@ class CocktailParty(GradientAttack):
     ) -> Unmixed:
         factors = factorise(layer.d_weight, batch)
         b = factors.rank
-        if b == 0 or not np.abs(layer.d_bias).max(initial=0.0) > 0:
+        if b == 0 or len(factors.live) < b or not np.abs(layer.d_bias).max(initial=0.0) > 0:
             return Unmixed(np.zeros((0, layer.weight.shape[1])), np.zeros(0, dtype=np.int64), np.zeros(0), b, 0)
 
         def unmixing(rows: Array) -> Array:
@@ -194,7 +198,9 @@ def _closed(
         (_by_zeros if off else _by_columns)(layer, search, behind, rough, rng)
         if len(search.found) >= b - 1 or len(search.found) == before:
             break
-        rough = _parted(factors, layer, np.array(search.found), unmixing)
+        rough = _parted(factors, layer, np.array(search.found).reshape(-1, b), unmixing)
+    if off and b <= DRAWABLE:
+        search.run(DRAWS, rng, spare=1)
     return most_confirmed(layer, search, behind, rng)
 
 
@@ -205,13 +211,19 @@ def _by_zeros(
     factors = search.factors
     need = factors.rank - 1
     z = rough @ layer.weight[factors.live].T + layer.bias[factors.live]
-    for order in np.argsort(z, axis=1, kind="stable"):
+    for order, off in zip(np.argsort(z, axis=1, kind="stable"), (z < 0).sum(axis=1), strict=True):
         before = len(search.found)
-        for share, tries in POOLS:
-            pool = order[: int(np.ceil(share * need))]
-            sets = [rng.choice(pool, min(need, len(pool)), replace=False) for _ in range(tries)]
-            search.offer(np.array([np.linalg.svd(factors.unit[rows])[2][-1] for rows in sets]))
-            if len(search.found) > before:
+        for share in POOLS:
+            # Few rows may lie in what several records leave off; with more of them one record is left.
+            pool = order[: min(int(np.ceil(share * need)), off)]
+            size, axes = np.linalg.svd(factors.unit[pool])[1:]
+            open_ = factors.rank - int((size > factors.coarse).sum())
+            if open_:
+                search.offer(axes[factors.rank - open_ :] if open_ <= SHARED else axes[:0])
+            else:
+                sets = [rng.choice(pool, need, replace=False) for _ in range(TRIES)]
+                search.offer(np.array([np.linalg.svd(factors.unit[rows])[2][-1] for rows in sets]))
+            if len(search.found) > before or not open_ or len(pool) == off:
                 break
 
 

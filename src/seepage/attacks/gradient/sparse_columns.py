@@ -186,6 +186,8 @@ class Search:
 
     def doubtful(self) -> list[int]:
         """The directions found, those first whose zeros a plane parts worst from the rest."""
+        if not self.zeros:
+            return []
         return np.argsort(self._parted(np.array(self.zeros), 10 * FITTED), kind="stable").tolist()
 
     def closed(self, off: Bool[Array, " m"], others: Float[Array, " k b"]) -> tuple[Array, bool] | None:
