@@ -68,8 +68,9 @@ class CocktailParty(GradientAttack):
 
     What comes out is near the records, and `closing` makes it exact: a record lies in the space of the gradient's
     rows, and its own column of D, which the network tells, in the space of its columns. Behind a ReLU the
-    neurons that are surely off give the direction of a record; behind other activations Gauss-Newton
-    brings its column into the space. In small batches what is left is drawn for, as by `spear`. Records found are taken out of the mixtures and the rest is unmixed again.
+    neurons that are surely off give the direction of a record, and in small batches what is left is drawn for as
+    by `spear`; behind other activations Gauss-Newton brings its column into the space. Records found are taken out of
+    the mixtures and the rest is unmixed again.
     This part is the project's own.
     """
 
