@@ -1,7 +1,7 @@
 """A client's network as a chain of layers with weights and invertible activations between them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ def chain(net: ClientNet) -> list[Link]:
         if type(layer) in ACTIVATIONS:
             if links[-1].behind is not NOTHING:
                 raise ChainError(f"'{name}' is a second activation behind one layer; one was wanted")
-            links[-1] = _with(links[-1], ACTIVATIONS[type(layer)](layer))
+            links[-1] = replace(links[-1], behind=ACTIVATIONS[type(layer)](layer))
         elif isinstance(layer, nn.Linear | nn.Conv2d):
             links.append(_link(name, layer, given, made))
         elif not isinstance(layer, PASSING):
@@ -180,8 +180,4 @@ def _link(name: str, layer: nn.Linear | nn.Conv2d, given: Tensor, made: Tensor) 
     if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         raise ChainError(f"'{name}' convolves in groups, or pads in another way than with zeros")
     sides = tuple((int(side[0]), int(side[1])) for side in (layer.stride, layer.padding, layer.dilation))
-    return Link(**{**vars(link), "stride": sides[0], "padding": sides[1], "dilation": sides[2]})
-
-
-def _with(link: Link, behind: Activation) -> Link:
-    return Link(**{**vars(link), "behind": behind})
+    return replace(link, stride=sides[0], padding=sides[1], dilation=sides[2])

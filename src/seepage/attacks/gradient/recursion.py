@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.sparse import block_diag, coo_array, csr_array, vstack
 from scipy.sparse.linalg import lsmr
 from scipy.special import softmax
@@ -77,7 +77,10 @@ def _scaled(link: Link, u: Float[Array, " d"], a: Float[Array, " c"]) -> list[tu
     grid = -a[label] * (1 + np.logspace(-8, 8, 600))
     values = np.array([off(s)[label] for s in grid])
     turns = np.nonzero(np.sign(values[:-1]) != np.sign(values[1:]))[0]
-    roots = [float(brentq(lambda s: off(s)[label], grid[i], grid[i + 1], xtol=1e-15, rtol=1e-14)) for i in turns]
+    roots = [
+        float(root_scalar(lambda s: off(s)[label], bracket=(grid[i], grid[i + 1]), xtol=1e-15, rtol=1e-14).root)
+        for i in turns
+    ]
     return [(float(np.linalg.norm(off(s)) / np.linalg.norm(a)), Ending(s * u, (off(s) + a) / s)) for s in roots]
 
 
@@ -141,13 +144,10 @@ def solved(link: Link, z: Array, known: Bool[Array, " ..."], k: Array, gradient:
 
 def least_squares(matrix: csr_array, right: Float[Array, " n"]) -> Float[Array, " d"]:
     """The solution of sparse equations in the sense of least squares, the smallest where there are many."""
-    unknowns = matrix.shape[1]
-    if unknowns > DENSE:
-        return lsmr(matrix, right, atol=1e-13, btol=1e-13, maxiter=ITERATIONS)[0]
-    factor = _factor(matrix)
+    x = np.zeros(len(matrix.T @ right))
+    factor = _factor(matrix) if len(x) <= DENSE else None
     if factor is None:
         return lsmr(matrix, right, atol=1e-13, btol=1e-13, maxiter=ITERATIONS)[0]
-    x = np.zeros(unknowns)
     for _ in range(CORRECTIONS):
         x = x + cho_solve(factor, matrix.T @ (right - matrix @ x))
     return x

@@ -133,9 +133,11 @@ def rank_analysis(net: ClientNet) -> list[tuple[str, int, int, bool]]:
 def _passed(net: ClientNet, links: list[Link]) -> list[tuple[Array, Array]]:
     """What each of the layers makes of a made-up record, and the slope of the loss in it."""
     body, made = net.body("eval", torch.float64), list[Tensor]()
-    handles = [
-        body.get_submodule(link.name).register_forward_hook(lambda _, __, out: made.append(out)) for link in links
-    ]
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], out: Tensor) -> None:
+        made.append(out)
+
+    handles = [body.get_submodule(link.name).register_forward_hook(keep) for link in links]
     low, high = (np.broadcast_to(side, net.spec.shape) for side in (net.spec.bounds.low, net.spec.bounds.high))
     record = np.random.default_rng(0).random(net.spec.shape) * (high - low) + low
     try:
