@@ -119,11 +119,14 @@ class CocktailParty(GradientAttack):
         inputs = np.concatenate([one.inputs for one in found])
         apart = np.concatenate([one.apart for one in found])
         guessed = {} if batch is not None else {"batch": int(np.median([one.rank for one in found]))}
+        rough = len(inputs) - sum(one.closed for one in found)
+        notes = (f"{rough} of {len(inputs)} records are components that the network does not confirm",) if rough else ()
         return Reconstruction(
             np.clip(first.records(inputs, spec.shape), spec.bounds.low, spec.bounds.high),
             labels=None if behind is None else np.concatenate([one.labels for one in found]),
             confidence=-apart,
             client=np.repeat(np.arange(len(found)), [len(one.inputs) for one in found]),
+            notes=notes,
             facts={
                 "rank_median": float(np.median([one.rank for one in found])),
                 "records_confirmed": float(sum(one.closed for one in found)),
