@@ -106,6 +106,8 @@ ATTACKS = Catalogue(
         "ilrg": "seepage.attacks.gradient.ma2023:ILRG",
         "learned-counts": "seepage.attacks.gradient.label_learning:LearnedCounts",
         "untrained-counts": "seepage.attacks.gradient.label_counts:UntrainedCounts",
+        "cocktail-party": "seepage.attacks.gradient.kariyappa2023:CocktailParty",
+        "r-gap": "seepage.attacks.gradient.zhu2021:RGap",
         "spear": "seepage.attacks.gradient.dimitrov2024:Spear",
         "dlg": "seepage.attacks.gradient.zhu2019:DLG",
         "inverting-gradients": "seepage.attacks.gradient.geiping2020:InvertingGradients",

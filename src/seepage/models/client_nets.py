@@ -62,6 +62,29 @@ def relu_cnn(shape: tuple[int, ...], classes: int, width: int = 16) -> nn.Module
     return nn.Sequential(Centred(), body, nn.Linear(features, classes))
 
 
+def cnn6(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The six convolutions with LeakyReLU and no biases of Zhu and Blaschko 2021 (R-GAP, figure 3).
+
+    Their published code has one logit and the logistic loss; this one has as many logits as classes.
+    """
+    layers: list[nn.Module] = []
+    before = shape[0]
+    for after, kernel, stride, padding in (
+        (12, 4, 2, 2),
+        (36, 3, 2, 1),
+        (36, 3, 1, 1),
+        (36, 3, 1, 1),
+        (64, 3, 2, 1),
+        (128, 3, 1, 1),
+    ):
+        layers += [nn.Conv2d(before, after, kernel, stride, padding, bias=False), nn.LeakyReLU(0.2)]
+        before = after
+    body = nn.Sequential(*layers, nn.Flatten())
+    with torch.no_grad():
+        features = body(torch.zeros(1, *shape)).shape[1]
+    return nn.Sequential(body, nn.Linear(features, classes, bias=False))
+
+
 @dataclass(frozen=True)
 class BuiltInNet:
     """A network that comes with Seepage."""
@@ -74,6 +97,7 @@ CLIENT_NETS: Mapping[str, BuiltInNet] = {
     "lenet-zhu": BuiltInNet("the strided sigmoid LeNet of Zhu et al. 2019", lenet_zhu),
     "relu-mlp": BuiltInNet("fully connected layers with ReLU", relu_mlp),
     "relu-cnn": BuiltInNet("strided convolutions with ReLU", relu_cnn),
+    "cnn6": BuiltInNet("the bias-free LeakyReLU network of Zhu and Blaschko 2021", cnn6),
     "cnn": BuiltInNet("convolutions with batch normalisation", batchnorm_cnn),
 }
 

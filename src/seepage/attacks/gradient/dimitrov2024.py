@@ -5,13 +5,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from scipy.stats import norm
 
 from seepage.attacks.gradient.entry import Entry, entry
 from seepage.attacks.gradient.low_rank import Factors, factorise
 from seepage.attacks.gradient.phong2017 import divided, first_layer_obstacle
+from seepage.attacks.gradient.record_columns import MIXED, Behind, among_mixtures, mixtures
 from seepage.attacks.gradient.row_sets import TESTED
 from seepage.attacks.gradient.sparse_columns import Search
 from seepage.core.attack import GradientAttack
@@ -28,6 +29,15 @@ Array = np.ndarray
 
 # Agreement of signs below which a record is not taken for found.
 AGREED = 0.99
+# The share of a record's column outside the space of the gradient below which its direction is taken from it, and
+# by how much the two may differ then; what is called determined fits as well as rounding and noise let it.
+FITS = 1e-3
+# Turns, beyond one a record, in which directions and records settle each other.
+SETTLING = 8
+# Shares of the draws after which the network is asked, from the first.
+SHARES = (32, 8, 1)
+# How many directions are doubted, one at a time, those whose zeros a plane parts worst.
+DOUBTED = 3
 # How often directions that disagree are given up and drawn for again.
 ROUNDS = 12
 # Seconds a set of rows takes, roughly, on one core.
@@ -86,8 +96,9 @@ class Solution:
         inputs: (n, d) of the layer.
         agreement: (n,) share of the neurons whose input has the sign that the zeros of the gradient call for.
         rank: of the gradient.
-        found: how many directions are determined.
+        found: how many directions are determined: confirmed by the network, where it was asked.
         drawn: sets of rows drawn for them.
+        labels: (n,) of the records, where the network told them.
     """
 
     inputs: Float[Array, " n d"]
@@ -95,6 +106,7 @@ class Solution:
     rank: int
     found: int
     drawn: int
+    labels: Int[Array, " n"] | None = None
 
 
 class Spear(GradientAttack):
@@ -109,6 +121,10 @@ class Spear(GradientAttack):
     How rows are drawn is this project's own: one inverse of b rows serves b (b - 1) / 2 subsets; rows that are
     likely off, by the mean record and by the records already found, are drawn more often; zeros shared by
     several records lead to each of them; and the zeros have to lie on one side of a plane through the weights.
+    The last direction need not be drawn for: its record is what is orthogonal to all others, and tells its
+    column through the rest of the network. So does every other record once it is right, which settles what zeros leave
+    open (a record whose neurons that are off are all off for another one), names the label of each, and proves
+    the batch by the update alone.
 
     Attributes:
         samples: sets of rows drawn for a client at the most.
@@ -121,7 +137,8 @@ class Spear(GradientAttack):
         "NeurIPS",
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
-    uses: ClassVar[frozenset[str]] = frozenset({"batch", "normalisation"})
+    uses: ClassVar[frozenset[str]] = frozenset({"batch", "mode", "normalisation"})
+    version: ClassVar[int] = 2
 
     samples: int = Field(default=200_000, ge=128, description="sets of rows drawn for a client at the most")
 
@@ -146,10 +163,13 @@ class Spear(GradientAttack):
         if first is None or first.bias is None:
             raise DataError("a first layer with a bias was wanted; `obstacle` says so before a run")
         batch = knowledge.assumptions.batch.value
+        # Batch normalisation by the batch's own statistics ties the records: none has a gradient of its own.
+        tied = knowledge.net.has_batch_norm and knowledge.assumptions.mode.value != "eval"
+        behind = None if tied else Behind(knowledge.net, first)
         solved: list[Solution] = []
         for client in range(knowledge.clients):
             layer = Layer.read(knowledge.net, first, target.update(client))
-            solved.append(solve(layer, batch, self.samples, rng.spawn(1)[0]))
+            solved.append(solve(layer, batch, self.samples, rng.spawn(1)[0], behind))
         inputs = np.concatenate([s.inputs for s in solved])
         spec = knowledge.spec
         # In double precision: what is exact to 300 dB should not end at the 150 of single precision.
@@ -163,9 +183,11 @@ class Spear(GradientAttack):
             "sign_agreement": float(np.mean([s.agreement.mean() if len(s.agreement) else 0.0 for s in solved])),
         }
         guessed = {} if batch is not None else {"batch": int(np.median([s.rank for s in solved]))}
+        labels = [s.labels for s in solved if s.labels is not None]
         notes = () if all(whole) else (_unsolved(solved, whole),)
         return Reconstruction(
             x,
+            labels=np.concatenate(labels) if len(labels) == len(solved) else None,
             confidence=np.concatenate([s.agreement for s in solved]),
             client=owner,
             notes=notes,
@@ -173,7 +195,9 @@ class Spear(GradientAttack):
         )
 
 
-def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generator) -> Solution:
+def solve(
+    layer: Layer, batch: int | None, samples: int, rng: np.random.Generator, behind: Behind | None = None
+) -> Solution:
     """The inputs of a layer from its gradients.
 
     Args:
@@ -181,6 +205,7 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
         batch: how many records there are at the most; None takes the rank of the gradient.
         samples: sets of rows drawn at the most.
         rng: draws them.
+        behind: the network behind the layer, where each record has a gradient of its own there.
     """
     factors = factorise(layer.d_weight, batch)
     b = factors.rank
@@ -189,12 +214,18 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
         return empty
     search = Search(factors, layer.positive(factors), layer.sides(factors))
     best = empty
+    if behind is not None:
+        for share in SHARES:
+            search.run(samples // share, rng, spare=1)
+            best = most_confirmed(layer, search, behind, rng)
+            if best.found == b:
+                return best
     for _ in range(ROUNDS):
         search.run(samples, rng)
         if len(search.found) < b - 1:
             break
-        made = _completed(layer, search)
-        if not len(best.inputs) or made.agreement.mean() > best.agreement.mean():
+        made = _completed(layer, search) if behind is None else most_confirmed(layer, search, behind, rng)
+        if not len(best.inputs) or (made.found, made.agreement.mean()) > (best.found, best.agreement.mean()):
             best = made
         wrong = np.nonzero(made.agreement < AGREED)[0]
         if not len(wrong) or not search.complete:
@@ -206,6 +237,68 @@ def solve(layer: Layer, batch: int | None, samples: int, rng: np.random.Generato
     alone = divided(layer.d_weight, layer.d_bias, b)
     inputs = np.stack(alone) if alone else empty.inputs
     return Solution(inputs, np.zeros(len(inputs)), b, len(search.found), search.drawn)
+
+
+def most_confirmed(layer: Layer, search: Search, behind: Behind, rng: np.random.Generator) -> Solution:
+    """The solution with the most records that the network confirms: by all directions, or without a doubtful one."""
+    best = _confirmed(layer, search.factors, search.found, search.drawn, behind, rng)
+    if best.found == search.factors.rank or len(search.found) <= search.factors.rank - MIXED:
+        return best
+    for row in search.doubtful()[:DOUBTED]:
+        rest = search.found[:row] + search.found[row + 1 :]
+        made = _confirmed(layer, search.factors, rest, search.drawn, behind, rng)
+        best = made if made.found > best.found else best
+        if best.found == search.factors.rank:
+            break
+    return best
+
+
+def _confirmed(
+    layer: Layer, factors: Factors, directions: list[Array], drawn: int, behind: Behind, rng: np.random.Generator
+) -> Solution:
+    """The inputs that directions give, each told anew by the network where its own record comes out right.
+
+    Where a direction is missing, or is wrong by parts of others (a record whose neurons that are off are all off for
+    another one leaves that open), its own record is right for all that: it is what is orthogonal to the other
+    directions. The record then tells its column, through the network and with the label under which the column
+    lies in the space of the gradient; and other records come out right in turn. Where two or three are missing,
+    their records are sought among the mixtures that are left. A record counts as determined when its column is
+    that of its direction.
+    """
+    b, found = factors.rank, list(directions)
+    while 1 < b - len(found) <= MIXED:
+        told = among_mixtures(mixtures(factors, np.array(found).reshape(-1, b), layer.d_bias), factors, behind, rng)
+        if told is None or not _independent([*found, told], factors):
+            break
+        found.append(told)
+    if len(found) < b - 1:
+        return Solution(np.zeros((0, layer.weight.shape[1])), np.zeros(0), b, 0, drawn)
+    if len(found) < b:
+        found.append(np.linalg.svd(np.array(found).reshape(-1, b))[2][-1])
+    q = np.array(found)
+    best, nearest = Solution(np.zeros((0, layer.weight.shape[1])), np.zeros(0), b, 0, drawn), np.inf
+    for _ in range(b + SETTLING):
+        inputs, agreement = _scaled(layer, factors, q.T)
+        told = behind.told(inputs, factors)
+        # The sine of the angle: a cosine would hide what is small.
+        sign = np.where((told.direction * q).sum(axis=1) < 0, -1.0, 1.0)
+        differs = np.linalg.norm(told.direction - sign[:, None] * q, axis=1)
+        fits = told.apart < max(FITS, 10 * factors.coarse)
+        sure = int(((told.apart < 10 * factors.coarse) & (differs < max(FITS, factors.near))).sum())
+        furthest = float(np.where(fits, differs, np.inf).max())
+        if not len(best.inputs) or (-sure, furthest) < (-best.found, nearest):
+            best, nearest = Solution(inputs, agreement, b, sure, drawn, told.label), furthest
+        if furthest < factors.near or not (fits & (differs >= factors.near)).any():
+            break
+        q = np.where((fits & (differs >= factors.near))[:, None], told.direction, q)
+        if not _independent(list(q), factors):
+            break
+    return best
+
+
+def _independent(directions: list[Array], factors: Factors) -> bool:
+    """Whether none of the directions is a mixture of the others."""
+    return bool(np.linalg.svd(np.array(directions), compute_uv=False)[-1] > factors.near * 1e-3)
 
 
 def _completed(layer: Layer, search: Search) -> Solution:

@@ -72,9 +72,10 @@ class Search:
     def complete(self) -> bool:
         return len(self.found) == self.factors.rank
 
-    def run(self, samples: int, rng: np.random.Generator) -> None:
-        """Draws until there is a direction for every record, or `samples` sets are drawn in all."""
+    def run(self, samples: int, rng: np.random.Generator, spare: int = 0) -> None:
+        """Draws until there is a direction for every record but `spare`, or `samples` sets are drawn in all."""
         f = self.factors
+        wanted = f.rank - spare
         if f.rank == 1 and not self.found:
             self.found, self.zeros = [np.ones(1)], [np.zeros(len(f.unit), dtype=bool)]
         unit = torch.from_numpy(f.unit)
@@ -85,7 +86,7 @@ class Search:
             return
         pools = sorted({min(k * (f.rank + TESTED), most) for k in (2, 4, 8, 16, most)})
         turn, last = 0, self.drawn
-        while not self.complete and self.drawn < min(samples, PATIENCE * last + samples // 4):
+        while len(self.found) < wanted and self.drawn < min(samples, PATIENCE * last + samples // 4):
             last = self.drawn
             off = self._off()[f.distinct]
             order = np.argsort(-off, kind="stable")
@@ -96,6 +97,16 @@ class Search:
                 self._consider(self._draw(unit, ranked[:size], float(off[:size].mean()), turn // len(pools), rng))
                 turn += 1
                 self.drawn += DRAWN
+
+    def offer(self, q: Float[Array, " n b"]) -> None:
+        """Keeps those of the directions that prove to be right, wherever they come from."""
+        self._consider(q)
+
+    def add(self, q: Float[Array, " b"]) -> None:
+        """Keeps a direction that was proved elsewhere, if it is none of those found, nor a mixture of them."""
+        if self._new(q[None])[0]:
+            self.found.append(q)
+            self.zeros.append(np.abs(self.factors.unit @ q) < self.factors.tolerance(q))
 
     def _draw(
         self, unit: torch.Tensor, pool: Int[Array, " k"], off: float, lap: int, rng: np.random.Generator
@@ -168,9 +179,16 @@ class Search:
 
     def drop(self, rows: Int[Array, " k"]) -> None:
         """Gives up one of these directions: the one whose zeros a plane parts worst from the rest."""
-        worst = int(rows[self._parted(np.array(self.zeros)[rows], 10 * FITTED).argmin()])
+        among = set(rows.tolist())
+        worst = next(row for row in self.doubtful() if row in among)
         self.refused.append(self.found.pop(worst))
         self.zeros.pop(worst)
+
+    def doubtful(self) -> list[int]:
+        """The directions found, those first whose zeros a plane parts worst from the rest."""
+        if not self.zeros:
+            return []
+        return np.argsort(self._parted(np.array(self.zeros), 10 * FITTED), kind="stable").tolist()
 
     def closed(self, off: Bool[Array, " m"], others: Float[Array, " k b"]) -> tuple[Array, bool] | None:
         """The direction (b,) that is zero where a record is known to be off, and whether it is the only one.

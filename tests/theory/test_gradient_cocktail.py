@@ -1,0 +1,139 @@
+"""Independent components unmix a gradient, and the network makes what comes out exact."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_sample_images
+from torch import nn
+
+from seepage.attacks.gradient.kariyappa2023 import CocktailParty
+from seepage.attacks.gradient.unmixing import components, edges
+from seepage.core.assumptions import Assumptions, Rung
+from seepage.core.guess import Reconstruction
+from seepage.core.knowledge import GradientKnowledge
+from seepage.core.outlook import Outlook
+from seepage.core.seeds import stream
+from seepage.core.spec import InputSpec
+from seepage.core.target import Target
+from seepage.core.victim import Update, Updates
+from seepage.core.vocabulary import Access
+from seepage.defenses.updates.secure_aggregation import SecureAggregation
+from seepage.models.client_nets import client_net
+from seepage.models.federated import ClientNet, LocalTraining
+from seepage.models.nets import mlp
+from seepage.models.recipes import seeded
+from seepage.testing.cases import gradient_case
+
+SPEC = InputSpec((3, 24, 24), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.3))
+PICTURES = load_sample_images().images
+
+
+def crops(n: int, seed: int) -> np.ndarray:
+    """(n, 3, 24, 24) pieces of two photographs, every second pixel."""
+    rng, found = np.random.default_rng(seed), []
+    for k in range(n):
+        top, left = int(rng.integers(427 - 48)), int(rng.integers(640 - 48))
+        found.append(PICTURES[k % 2][top : top + 48 : 2, left : left + 48 : 2].transpose(2, 0, 1) / 255)
+    return np.stack(found).astype(np.float32)
+
+
+def net_of(name: str, hidden: int = 200) -> ClientNet:
+    if name == "relu-mlp":
+        return ClientNet(client_net(name, SPEC.shape, 10, 1, hidden=hidden), SPEC, 10)
+    with seeded(1):
+        return ClientNet(mlp(SPEC.shape, 10, hidden), SPEC, 10)
+
+
+def played(net: ClientNet, update: Update, batch: int | None, attack: CocktailParty) -> Reconstruction:
+    told = Assumptions() if batch is None else Assumptions(batch=Rung.known(batch))
+    knowledge = GradientKnowledge(spec=net.spec, net=net, classes=net.classes, assumptions=told)
+    return attack.run(Target(Updates((update,)), {Access.UPDATES}), knowledge, stream(0, "attack"))
+
+
+def sent(net: ClientNet, x: np.ndarray, y: np.ndarray, dtype: torch.dtype = torch.float64) -> Update:
+    return net.round(x, y, LocalTraining(), stream(0, "client"), dtype)
+
+
+def decibels(found: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Of each record, by its nearest reconstruction."""
+    apart = ((found[:, None] - x[None]) ** 2).reshape(len(found), len(x), -1).mean(axis=2)
+    return -10 * np.log10(apart.min(axis=0) + 1e-40)
+
+
+@pytest.mark.parametrize(("name", "b"), [("relu-mlp", 10), ("sigmoid", 16)])
+def test_a_batch_is_exact_behind_any_activation(name: str, b: int) -> None:
+    x, y = crops(b, 1), np.arange(b) % 10
+    net = net_of(name, hidden=400 if name == "relu-mlp" else 200)
+    found = played(net, sent(net, x, y), b, CocktailParty())
+    assert decibels(found.x, x).min() > 100
+    assert found.facts["records_confirmed"] == b
+    assert found.labels is not None
+    assert sorted(found.labels) == sorted(y)
+
+
+def test_single_precision_and_a_batch_not_told() -> None:
+    x, y = crops(12, 2), np.arange(12) % 10
+    net = net_of("sigmoid")
+    found = played(net, sent(net, x, y, torch.float32), None, CocktailParty())
+    assert len(found.x) == 12
+    assert decibels(found.x, x).min() > 60
+
+
+def test_components_alone_are_near_and_have_scale_and_sign() -> None:
+    x, y = crops(8, 3), np.arange(8)
+    net = net_of("relu-mlp")
+    update = sent(net, x, y)
+    near = decibels(played(net, update, 8, CocktailParty(closing=False)).x, x)
+    assert np.median(near) > 18
+    other = sent(net, crops(8, 4), y)
+    assert np.median(near) > np.median(decibels(played(net, other, 8, CocktailParty(closing=False)).x, x)) + 5
+
+
+def test_another_batch_s_update_says_nothing_of_this_one() -> None:
+    net = net_of("sigmoid")
+    found = played(net, sent(net, crops(8, 5), np.arange(8)), 8, CocktailParty())
+    assert decibels(found.x, crops(8, 6)).max() < 25
+
+
+def test_a_sum_over_clients_is_one_large_batch() -> None:
+    case = gradient_case(3).defended(SecureAggregation())
+    assert case.knowledge.clients == 1
+    secret = case.secret.batch.x
+    found = CocktailParty().run(Target(case.victim, CocktailParty.needs), case.knowledge, stream(0, "attack"))
+    assert len(found.x) == len(secret)
+    assert (decibels(found.x, secret) > 60).sum() >= len(secret) - 1
+
+
+def test_edges_are_mixed_as_pictures_are() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 2 * 5 * 4))
+    mix = np.random.default_rng(1).normal(size=(3, 3))
+    np.testing.assert_allclose(edges(mix @ x, (2, 5, 4)), mix @ edges(x, (2, 5, 4)), atol=1e-12)
+    assert edges(x, (40,)) is x
+
+
+def test_components_find_sources_that_are_independent() -> None:
+    rng = np.random.default_rng(2)
+    sources = rng.laplace(size=(4, 20_000))
+    unmixed = components(rng.normal(size=(4, 4)) @ sources, stream(0, "components"))
+    mixed_by = rng.normal(size=(4, 4))
+    found = components(mixed_by @ sources, stream(0, "components")) @ mixed_by
+    share = np.abs(found) / np.linalg.norm(found, axis=1, keepdims=True)
+    assert unmixed.shape == (4, 4)
+    assert sorted(share.argmax(axis=1)) == [0, 1, 2, 3]
+    assert share.max(axis=1).min() > 0.99
+
+
+def outlook(net: ClientNet, update: Update, batch: int) -> Outlook:
+    told = Assumptions(batch=Rung.known(batch))
+    found = CocktailParty().outlook(GradientKnowledge(spec=net.spec, net=net, classes=10, assumptions=told), update)
+    assert found is not None
+    return found
+
+
+def test_outlook_knows_width_and_rank() -> None:
+    x, y = crops(24, 7), np.arange(24) % 10
+    wide, slim = net_of("sigmoid"), net_of("sigmoid", hidden=20)
+    assert outlook(wide, sent(wide, x, y), 24).prospect == "expected"
+    assert outlook(slim, sent(slim, x, y), 24).prospect == "unlikely"
+    conv = ClientNet(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 22 * 22, 10)), SPEC, 10)
+    assert outlook(conv, sent(conv, x, y), 24).prospect == "impossible"
