@@ -7,6 +7,7 @@ as often as in the true texts. The Gaussian multipliers are in units of the clip
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -84,15 +85,21 @@ def row(net: TextNet, texts: tuple[str, ...], y: np.ndarray, name: str, defense:
     }
 
 
-def measure() -> list[dict[str, Any]]:
-    """One row a defense."""
+def rows() -> Iterator[dict[str, Any]]:
+    """One row a defense, as it is measured."""
     net, rng = text_net("tiny-gpt", 5000, 2, SEED), stream(SEED, "benchmark")
     texts, y = random_texts(BATCH, LENGTH, net.vocabulary, rng), rng.integers(2, size=BATCH)
     plain = sent(net, texts, y, None)
     norm = float(np.sqrt(sum(np.square(t, dtype=np.float64).sum() for t in plain.tensors.values())))
-    return [row(net, texts, y, name, defense) for name, defense in arms(norm)]
+    for name, defense in arms(norm):
+        yield row(net, texts, y, name, defense)
+
+
+def measure() -> list[dict[str, Any]]:
+    """All rows."""
+    return list(rows())
 
 
 if __name__ == "__main__":
-    for found in measure():
-        print(found)
+    for found in rows():
+        print(found, flush=True)
