@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from seepage.core.case import Case
-from seepage.core.defense import Defense, OutputDefense, UpdateDefense
+from seepage.core.defense import Defense, OutputDefense
 from seepage.core.errors import ConfigError
 from seepage.core.guess import Guess, Posterior, Reconstruction, Scores, Texts
-from seepage.core.knowledge import TextGradientKnowledge
 from seepage.core.registry import ATTACKS, DEFENSES, attack_class, defense_class
 from seepage.core.scorer import Controls, Scorer
 from seepage.core.secrets import GradientSecret
@@ -161,9 +160,6 @@ def _acts(defense: type[Defense], case: Case) -> bool:
     """Whether a defense is one of such victims."""
     if issubclass(defense, OutputDefense):
         return isinstance(case.victim, Model)
-    if isinstance(case.knowledge, TextGradientKnowledge):
-        # Sums over clients and DP-SGD in the client are not played on texts yet: both are refused with a message.
-        return issubclass(defense, UpdateDefense)
     return isinstance(case.victim, Updates)
 
 

@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 
+from seepage.attacks.gradient.embedding_rows import EmbeddingRows
 from seepage.core.errors import ConfigError, DataError
 from seepage.core.guess import Reconstruction, Texts
+from seepage.core.knowledge import TextGradientKnowledge
 from seepage.core.records import Records
 from seepage.core.scorer import Controls, Scored
 from seepage.core.secrets import GradientSecret
+from seepage.core.seeds import stream
+from seepage.core.target import Target
 from seepage.core.tokens import tokens
+from seepage.defenses.updates.secure_aggregation import SecureAggregation
 from seepage.scoring.gradient import score
+from seepage.testing.text_clients import text_gradient_case
 
 SECRET = GradientSecret(
     batch=Records.of_texts(["the cat sat", "a dog ran off"]), client=np.zeros(2, dtype=np.int64), others=None
@@ -133,3 +139,29 @@ def test_a_federation_on_texts_is_played_whole() -> None:
     assert set(head.no_model_parts) == {"frequent_words", "public_text"}
     assert head.controls["null_model"] is not None
     assert finding.facts["share_of_words_read"] == 1.0
+
+
+def test_of_a_sum_over_clients_texts_are_guessed_for_the_whole_group() -> None:
+    """Two of three clients in a group, the third in none: their texts together are the secret."""
+    case = text_gradient_case(0)
+    pooled = case.pooled(((2, 0),))
+    assert isinstance(case.secret, GradientSecret)
+    assert isinstance(pooled.secret, GradientSecret)
+    assert isinstance(pooled.knowledge, TextGradientKnowledge)
+    own = case.secret.batch.texts
+    assert pooled.secret.batch.texts == (*own[4:6], *own[0:2])
+    assert pooled.knowledge.clients == 1
+    assert pooled.knowledge.assumptions.batch.value == 4
+    drawn, alone = pooled.baselines["public_text"], case.baselines["public_text"]
+    assert isinstance(drawn, Texts)
+    assert isinstance(alone, Texts)
+    assert drawn.values == ((*alone.values[2], *alone.values[0]),)
+
+
+def test_the_tokens_of_a_sum_are_those_of_all_its_clients() -> None:
+    case, attack = text_gradient_case(0), EmbeddingRows()
+    behind = case.defended(SecureAggregation())
+    found = attack.run(Target(behind.victim, attack.needs), behind.knowledge, stream(0, "defended")).values
+    assert isinstance(case.secret, GradientSecret)
+    assert len(found) == 1
+    assert set(found[0][0].split()) == set(" ".join(case.secret.batch.texts).split())

@@ -9,7 +9,8 @@ import torch
 from seepage.core.errors import ConfigError, DataError, MissingExtra, ModelError
 from seepage.core.seeds import stream
 from seepage.models.federated import LocalTraining
-from seepage.models.text_clients import TextNet
+from seepage.models.private import PerRecord
+from seepage.models.text_clients import Task, TextNet
 from seepage.models.text_nets import folder_net, text_net
 
 pytest.importorskip("transformers")
@@ -74,6 +75,43 @@ def test_dropout_acts_in_training_and_keeps_out_of_global_generators() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(mine, again)
     assert not np.allclose(mine, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [("tiny-gpt", "classification"), ("tiny-bert", "classification"), ("tiny-gpt", "causal-lm")]
+)
+def test_every_text_is_clipped_by_its_own_gradient(name: str, task: Task) -> None:
+    """By hand: each text alone in a batch, its gradient shortened to the clip, and the mean of them."""
+    net = text_net(name, 40, 2, 0, task, width=32, layers=2)
+    y = Y if task == "classification" else None
+    alone = [gradient(net, (text,), None if y is None else y[i : i + 1]) for i, text in enumerate(TEXTS)]
+    lengths = [np.sqrt(sum(np.square(g).sum() for g in one.values())) for one in alone]
+    clip = float(np.median(lengths))
+    private = LocalTraining(mode="eval", private=PerRecord(clip, 0.0))
+    found = net.round(TEXTS, y, private, stream(0), torch.float64).tensors
+    for key, value in found.items():
+        short = [one[key] * min(1.0, clip / (length + 1e-6)) for one, length in zip(alone, lengths, strict=True)]
+        np.testing.assert_allclose(value, np.mean(short, axis=0), atol=1e-10)
+    assert min(lengths) < clip < max(lengths)
+
+
+def test_steps_on_texts_are_each_noised() -> None:
+    """Two epochs of two steps on texts, the last half full: the change has the variance of four draws."""
+    net = text_net("tiny-gpt", 40, 2, 0, width=32, layers=2)
+    local = LocalTraining("delta", batch=2, epochs=2, rate=0.1, mode="eval", private=PerRecord(1e-6, 1e6))
+    sent = net.round(TEXTS, Y, local, stream(1))
+    drawn = np.concatenate([t.reshape(-1) for t in sent.tensors.values()])
+    assert drawn.std() == pytest.approx(0.1 * (1 / 2) * 2, rel=0.02)
+    again = net.round(TEXTS, Y, local, stream(1))
+    assert all(np.array_equal(t, again.tensors[key]) for key, t in sent.tensors.items())
+
+
+def test_a_text_of_one_token_has_no_next_one_and_adds_nothing() -> None:
+    net = text_net("tiny-gpt", 40, 0, 0, "causal-lm", width=32, layers=2)
+    local = LocalTraining(mode="eval", private=PerRecord(100.0, 0.0))
+    one, two = (net.round(texts, None, local, stream(0), torch.float64) for texts in (TEXTS[:1], (TEXTS[0], "7")))
+    for key, value in one.tensors.items():
+        np.testing.assert_allclose(two.tensors[key], value / 2, atol=1e-12)
 
 
 def test_a_vocabulary_is_made_of_texts() -> None:

@@ -88,6 +88,7 @@ def build(scene: TextFederation, form: str = "text") -> Case:
         null=scene.twin,
         null_knowledge=null_knowledge,
         baselines=baselines,
+        training=scene.training,
         missing=missing,
         facts={"share_of_words_read": _read(chosen, batch)},
         seed=scene.seed,

@@ -10,13 +10,15 @@ from jaxtyping import Int
 
 from seepage.cases.federation import DEFAULT
 from seepage.cases.scene import Scene
+from seepage.core.case import Training
 from seepage.core.errors import ConfigError
+from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.seeds import stream
 from seepage.core.victim import Updates
 from seepage.core.vocabulary import Access
 from seepage.models.federated import LocalTraining
-from seepage.models.text_clients import TextNet
+from seepage.models.text_clients import TextNet, text_recipe
 
 Array = np.ndarray
 
@@ -119,14 +121,23 @@ class TextFederation(Scene):
 
     def updates(self, pool: Records, rows: Int[Array, " k n"], name: str) -> Updates:
         """What clients with these rows of a pool send."""
-        streams = [stream(self.seed, "federation", name, str(client)) for client in range(len(rows))]
+        sent = self.recipe(pool, rows, name).fit(np.arange(rows.size), self.seed)
+        if not isinstance(sent, Updates):
+            raise TypeError(f"a round gave a {type(sent).__name__}")
+        return sent
 
-        def classes(mine: Int[Array, " n"]) -> Int[Array, " n"] | None:
-            return pool.labels()[mine] if self.net.task == "classification" else None
+    def recipe(self, pool: Records, rows: Int[Array, " k n"], name: str) -> Recipe:
+        """How clients with these rows of a pool make their updates."""
+        return text_recipe(self.net, self.local, pool[rows.reshape(-1)], rows.shape[1], name)
 
-        return Updates(
-            tuple(
-                self.net.round(pool[mine].texts, classes(mine), self.local, rng)
-                for mine, rng in zip(rows, streams, strict=True)
-            )
+    @property
+    def training(self) -> Training:
+        """How the victim and its twin came to be, for defenses that act inside the clients."""
+        missing = self.twin_missing is not None
+        return Training(
+            recipe=self.recipe(self.members, self.rows, "clients"),
+            members=np.arange(self.rows.size),
+            seed=self.seed,
+            null_recipe=None if missing else self.recipe(self.spare, self.spare_rows, "other clients"),
+            null_members=None if missing else np.arange(self.rows.size),
         )

@@ -12,8 +12,8 @@ from jaxtyping import Int
 from seepage.core.assumptions import UNKNOWN, Assumptions, Rung, Standing
 from seepage.core.defense import Groups
 from seepage.core.errors import ConfigError
-from seepage.core.guess import Guess, Posterior, Reconstruction
-from seepage.core.knowledge import GradientKnowledge, Knowledge
+from seepage.core.guess import Guess, Posterior, Reconstruction, Texts
+from seepage.core.knowledge import Knowledge, UpdateKnowledge
 from seepage.core.secrets import GradientSecret, Secret
 
 Array = np.ndarray
@@ -48,7 +48,9 @@ def pooled_secret(secret: Secret, groups: Groups) -> Secret:
 
 
 def pooled_guess(guess: Guess, groups: Groups) -> Guess:
-    """A guess about clients as one about groups: records change hands, shares of classes are averaged."""
+    """A guess about clients as one about groups: records and texts change hands, shares of classes are averaged."""
+    if isinstance(guess, Texts):
+        return Texts(tuple(tuple(text for one in group for text in guess.values[one]) for group in groups))
     if isinstance(guess, Posterior):
         return replace(guess, values=np.stack([guess.values[list(group)].mean(axis=0) for group in groups]))
     if isinstance(guess, Reconstruction):
@@ -67,7 +69,7 @@ def pooled_knowledge(knowledge: Some, groups: Groups) -> Some:
     Raises:
         ConfigError: for knowledge that is not of updates.
     """
-    if not isinstance(knowledge, GradientKnowledge):
+    if not isinstance(knowledge, UpdateKnowledge):
         raise ConfigError(f"sums over clients are seen by an adversary of updates, not with {type(knowledge).__name__}")
     return replace(knowledge, clients=len(groups), assumptions=pooled_assumptions(knowledge.assumptions, groups))
 

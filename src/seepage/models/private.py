@@ -1,6 +1,6 @@
 """Gradients with every record's share clipped and noise added: a step of DP-SGD."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -67,8 +67,44 @@ def clipped_gradients(
 
     each: dict[str, Tensor] = vmap(grad(one), in_dims=(None, 0, 0), randomness="different")(held, x, y)
     squares = torch.stack([g.reshape(len(x), -1).square().sum(dim=1) for g in each.values()])
-    factor = (clip / (squares.sum(dim=0).sqrt() + 1e-6)).clamp(max=1.0)
+    factor = _factor(squares.sum(dim=0), clip)
     return {name: torch.einsum("i,i...->...", factor, g) for name, g in each.items()}
+
+
+def clipped_sum(
+    gradients: Iterable[Mapping[str, Tensor]], like: Mapping[str, Tensor], clip: float
+) -> dict[str, Tensor]:
+    """The same sum of gradients that come one by one: for records that cannot be stacked, such as texts.
+
+    Args:
+        gradients: of one record each, by the names of `like`.
+        like: tensors of the shapes of a gradient; what an empty sum has zeros of.
+        clip: the greatest norm.
+    """
+    total = {name: torch.zeros_like(w) for name, w in like.items()}
+    for gradient in gradients:
+        factor = _factor(torch.stack([g.square().sum() for g in gradient.values()]).sum(), clip)
+        for name, g in gradient.items():
+            total[name] += factor * g
+    return total
+
+
+def _factor(squares: Tensor, clip: float) -> Tensor:
+    """What gradients of these squared lengths are multiplied by."""
+    return (clip / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+
+
+def noised(
+    summed: Mapping[str, Tensor], private: PerRecord, expected: int, draws: torch.Generator
+) -> dict[str, Tensor]:
+    """A sum of clipped gradients with noise, over the expected number of records; drawn anew for each tensor."""
+    deviation = private.noise * private.clip
+
+    def one(total: Tensor) -> Tensor:
+        drawn = torch.randn(total.shape, generator=draws, dtype=torch.float64).to(total.dtype)
+        return (total + deviation * drawn) / expected
+
+    return {name: one(total) for name, total in summed.items()}
 
 
 def private_gradient(
@@ -94,11 +130,4 @@ def private_gradient(
         expected: records a step, by which the sum is divided whatever came.
         draws: the noise is drawn from it, anew for each tensor.
     """
-    summed = clipped_gradients(loss, x, y, weights, private.clip)
-    deviation = private.noise * private.clip
-
-    def noised(total: Tensor) -> Tensor:
-        drawn = torch.randn(total.shape, generator=draws, dtype=torch.float64).to(total.dtype)
-        return (total + deviation * drawn) / expected
-
-    return {name: noised(total) for name, total in summed.items()}
+    return noised(clipped_gradients(loss, x, y, weights, private.clip), private, expected, draws)

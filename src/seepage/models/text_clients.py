@@ -1,8 +1,8 @@
 """A client of federated learning who trains a transformer on texts: the model as sent, and the update it sends back."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,14 +13,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from seepage.core.errors import ConfigError, DataError, ModelError
-from seepage.core.victim import Update
+from seepage.core.errors import DataError, ModelError
+from seepage.core.recipe import Recipe
+from seepage.core.records import Records
+from seepage.core.seeds import stream
+from seepage.core.victim import Update, Updates
 from seepage.models.federated import LocalTraining, Mode
+from seepage.models.private import PerRecord, clipped_sum, noised, refuse_batch_norm
 from seepage.models.recipes import seeded
 
 Array = np.ndarray
 Named = Mapping[str, Tensor]
 Task = Literal["classification", "causal-lm"]
+# (texts, classes, weights) -> what a step goes along.
+Slope = Callable[["Batch", Tensor | None, Named], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -221,14 +227,38 @@ class TextNet:
         return dict(zip(held, found, strict=True))
 
     def trained(
-        self, batch: Batch, y: Tensor | None, rows: list[Int[Array, " b"]], rate: float, mode: Mode, dtype: torch.dtype
+        self,
+        batch: Batch,
+        y: Tensor | None,
+        rows: list[Int[Array, " _"]],
+        rate: float,
+        mode: Mode,
+        dtype: torch.dtype,
+        along: Slope | None = None,
     ) -> dict[str, Tensor]:
-        """The weights after one step of SGD for each of `rows`, starting from those sent."""
+        """The weights after one step of SGD for each of `rows`, starting from those sent.
+
+        Each step goes along the gradient of the mean loss, or along what `along` makes of (texts, classes, weights).
+        """
         held: dict[str, Tensor] = self.weights(dtype)
         for some in rows:
-            slope = self.gradient(batch[some], None if y is None else y[torch.from_numpy(some)], held, mode)
+            texts, classes = batch[some], None if y is None else y[torch.from_numpy(some)]
+            slope = self.gradient(texts, classes, held, mode) if along is None else along(texts, classes, held)
             held = {name: (w - rate * slope[name]).detach() for name, w in held.items()}
         return held
+
+    def clipped(self, batch: Batch, y: Tensor | None, weights: Named, mode: Mode, clip: float) -> dict[str, Tensor]:
+        """The sum over texts of their gradients, each shortened to l2 norm `clip` over all weights that are trained.
+
+        A text's gradient is that of its own mean loss, as if it were alone in its batch: of next tokens, a long text
+        counts no more than a short one. A text of one token has no next one, and adds nothing.
+        """
+        follows = batch.mask.sum(axis=1) > (1 if self.task == "causal-lm" else 0)
+        each = (
+            self.gradient(batch[np.array([i])], None if y is None else y[i : i + 1], weights, mode)
+            for i in np.nonzero(follows)[0].tolist()
+        )
+        return clipped_sum(each, {name: w.detach() for name, w in weights.items()}, clip)
 
     def round(
         self,
@@ -249,26 +279,63 @@ class TextNet:
 
         Raises:
             DataError: for texts that cannot be read, or classes that the model does not have.
-            ConfigError: for DP-SGD.
+            ModelError: when texts are to be clipped one by one and meet batch normalisation.
         """
         if y is not None and self.classes and int(y.max()) >= self.classes:
             raise DataError(f"classes 0 to {self.classes - 1} were wanted for this model, got {int(y.max())}")
-        if local.private is not None:
-            raise ConfigError(
-                "clients who train on texts do not clip record by record yet: DP-SGD cannot be put before them"
-            )
         batch, labels = self.encode(texts), None if y is None else torch.from_numpy(y).long()
         own = self if dtype is torch.float32 else self.to(dtype)
         with seeded(int(rng.integers(2**62))):
-            before = own.weights(dtype)
+            before, along = own.weights(dtype), own._slope(local, len(texts), rng)
             if local.kind == "gradient":
-                sent = own.gradient(batch, labels, before, local.mode)
+                sent = along(batch, labels, before)
             else:
                 rows = [r for _ in range(local.epochs) for r in local.batches(len(texts), rng.permutation(len(texts)))]
-                after = own.trained(batch, labels, rows, local.rate, local.mode, dtype)
+                after = own.trained(batch, labels, rows, local.rate, local.mode, dtype, along)
                 sent = {name: after[name] - before[name] for name in before}
         return Update({name: g.detach().numpy() for name, g in sent.items()}, local.kind)
+
+    def _slope(self, local: LocalTraining, n: int, rng: np.random.Generator) -> Slope:
+        """What a client goes along: the gradient, or with texts clipped one by one a noised one."""
+        private = local.private
+        if private is None:
+            return lambda batch, y, weights: self.gradient(batch, y, weights, local.mode)
+        refuse_batch_norm(self._eval)
+        # From a stream of its own: the order of the texts is then that of an undefended client.
+        draws = torch.Generator().manual_seed(int(rng.spawn(1)[0].integers(2**62)))
+        expected = n if local.kind == "gradient" else min(local.batch or n, n)
+
+        def along(batch: Batch, y: Tensor | None, weights: Named) -> dict[str, Tensor]:
+            summed = self.clipped(batch, y, weights, local.mode, private.clip)
+            return noised(summed, private, expected, draws)
+
+        return along
 
     def to(self, dtype: torch.dtype) -> "TextNet":
         """The same model in another precision, frozen weights included."""
         return TextNet(self.module.to(dtype), self.task, self.tokenizer, self.length)
+
+
+def text_recipe(net: TextNet, local: LocalTraining, records: Records, each: int, name: str = "clients") -> Recipe:
+    """How clients make their updates of texts: what a defense that acts inside the client changes.
+
+    Args:
+        net: the model that they are sent.
+        local: what each does; the option `local` of the recipe.
+        records: their texts, one client's after another's.
+        each: how many texts a client has.
+        name: of the streams that the clients draw from.
+    """
+
+    def train(records: Records, seed: int, local: LocalTraining = local, private: PerRecord | None = None) -> Updates:
+        if len(records) % each:
+            raise DataError(f"{each} texts a client were wanted, {len(records)} cannot be shared out so")
+        does = replace(local, private=private or local.private)
+        y = records.labels() if net.task == "classification" else None
+        sent: list[Update] = []
+        for client, rows in enumerate(np.arange(len(records)).reshape(-1, each)):
+            rng = stream(seed, "federation", name, str(client))
+            sent.append(net.round(records[rows].texts, None if y is None else y[rows], does, rng))
+        return Updates(tuple(sent))
+
+    return Recipe(train, records, "federated round", options={"local": local})

@@ -9,7 +9,7 @@ import numpy as np
 
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.attack import TextGradientAttack
-from seepage.core.case import Case
+from seepage.core.case import Case, Training
 from seepage.core.guess import Texts
 from seepage.core.knowledge import TextGradientKnowledge
 from seepage.core.records import Records
@@ -19,7 +19,7 @@ from seepage.core.target import Target
 from seepage.core.victim import Update, Updates
 from seepage.core.vocabulary import Leak
 from seepage.models.federated import LocalTraining
-from seepage.models.text_clients import TextNet
+from seepage.models.text_clients import TextNet, text_recipe
 from seepage.models.text_nets import text_net
 
 CLIENTS, EACH, LENGTH, VOCABULARY, CLASSES = 3, 2, 6, 120, 2
@@ -41,20 +41,25 @@ def text_gradient_case(seed: int, name: str = "tiny-gpt") -> Case:
             random_texts(n, LENGTH, VOCABULARY, rng), y=rng.integers(CLASSES, size=n), class_names=("a", "b")
         )
 
-    def sent(records: Records) -> Updates:
-        y = records.labels()
-        parts = [np.nonzero(owner == c)[0] for c in range(CLIENTS)]
-        return Updates(tuple(net.round(records[rows].texts, y[rows], local, rng.spawn(1)[0]) for rows in parts))
-
     private, other, public = drawn(CLIENTS * EACH), drawn(CLIENTS * EACH), drawn(40)
+    members = np.arange(CLIENTS * EACH)
+    training = Training(
+        recipe=text_recipe(net, local, private, EACH),
+        members=members,
+        seed=seed,
+        null_recipe=text_recipe(net, local, other, EACH, "other clients"),
+        null_members=members,
+    )
+    victim, null = training.fit()
     known = Assumptions(batch=Rung.known(EACH), steps=Rung.known(1), mode=Rung.known("eval"))
     return Case(
         leak=Leak.GRADIENT,
         name="small transformer",
-        victim=sent(private),
+        victim=victim,
         knowledge=TextGradientKnowledge(public=public, net=net, classes=CLASSES, clients=CLIENTS, assumptions=known),
         secret=GradientSecret(batch=private, client=owner),
-        null=sent(other),
+        null=null,
+        training=training,
         baselines={"public_text": Texts(tuple((public.texts[2 * c], public.texts[2 * c + 1]) for c in range(CLIENTS)))},
         seed=seed,
     )
