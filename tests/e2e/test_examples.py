@@ -1,6 +1,7 @@
 """Every example, run as the README says; and what the main job must show."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -144,10 +145,30 @@ def test_scripts_run(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_recorded_run_of_flower(tmp_path: Path, seepage) -> None:
+    pytest.importorskip("flwr", reason="Flower, the extra [fl], is not installed")
+    copied = tmp_path / "examples"
+    shutil.copytree(EXAMPLES, copied)
+    played = subprocess.run(
+        [sys.executable, str(copied / "flower_app" / "run.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert played.returncode == 0, played.stderr
+    only = ("--set", "attack.0.name=spear", "--out", str(tmp_path / "runs"))
+    done = seepage("audit", str(copied / "flower.toml"), *only)
+    assert done.returncode == 0, done.stderr
+    assert "not scored" in done.stdout
+
+
 # The others have tests of their own; the frontier, which takes minutes, a small version of it in test_sweep.py.
-@pytest.mark.parametrize(
-    "name", [name for name in FILES if name not in ("faces.toml", "federated.toml", "federated-frontier.toml")]
-)
+_OWN = ("faces.toml", "federated.toml", "federated-frontier.toml", "flower.toml")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in _OWN])
 def test_audit_files_run(name: str, tmp_path: Path, seepage) -> None:
     done = seepage("audit", str(EXAMPLES / name), "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr

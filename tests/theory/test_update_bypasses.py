@@ -165,7 +165,7 @@ def test_a_network_without_a_last_layer_is_refused() -> None:
 
 @pytest.mark.parametrize("defense", [Soteria(), Precode()])
 def test_clients_with_texts_do_neither(defense: Soteria | Precode) -> None:
-    with pytest.raises(ConfigError, match="makes the victim anew"):
+    with pytest.raises(ConfigError, match="clients who train on texts"):
         text_gradient_case(0).defended(defense)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from seepage.core.errors import DataError, ModelError
+from seepage.core.errors import ConfigError, DataError, ModelError
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.seeds import stream
@@ -327,7 +327,20 @@ def text_recipe(net: TextNet, local: LocalTraining, records: Records, each: int,
         name: of the streams that the clients draw from.
     """
 
-    def train(records: Records, seed: int, local: LocalTraining = local, private: PerRecord | None = None) -> Updates:
+    def train(
+        records: Records,
+        seed: int,
+        local: LocalTraining = local,
+        private: PerRecord | None = None,
+        pruned: object = None,
+        bottleneck: object = None,
+    ) -> Updates:
+        for given, what in ((pruned, "what of a layer's gradient is sent"), (bottleneck, "the model")):
+            if given is not None:
+                raise ConfigError(
+                    f"a defense that changes {what} by records that are arrays cannot be put before clients who train "
+                    "on texts"
+                )
         if len(records) % each:
             raise DataError(f"{each} texts a client were wanted, {len(records)} cannot be shared out so")
         does = replace(local, private=private or local.private)

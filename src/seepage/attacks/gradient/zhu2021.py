@@ -83,11 +83,15 @@ class RGap(GradientAttack):
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction:
         net: ClientNet = knowledge.net
-        links = chain(net)
+        updates = [target.update(client) for client in range(knowledge.clients)]
+        try:
+            links = chain(net)
+        except ChainError as error:
+            # A defense may have put another model in the place of the one that was planned for.
+            return _nothing(knowledge, f"nothing can be solved for: {error}")
         found: list[Found] = []
         twins = 0
-        for client in range(knowledge.clients):
-            update = target.update(client)
+        for update in updates:
             one, solutions = _chosen(net, links, Sent.read(links, update, _unit(knowledge, update)))
             found.append(one)
             twins += solutions > 1
@@ -243,3 +247,9 @@ def _scale(knowledge: GradientKnowledge, update: Update) -> str | None:
     if told.steps.value != 1:
         return f"the update sums {told.steps.value or 'an unknown number of'} local steps, each at other weights"
     return None if told.rate.value else "the learning rate is not known, and with it the scale of the gradient"
+
+
+def _nothing(knowledge: GradientKnowledge, note: str) -> Reconstruction:
+    return Reconstruction(
+        np.zeros((0, *knowledge.spec.shape), np.float32), client=np.zeros(0, dtype=np.int64), notes=(note,)
+    )
