@@ -8,6 +8,7 @@ import logging
 import resource
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def main(job: Path) -> None:
     loss = nn.CrossEntropyLoss()
     setup = {"dtype": torch.float32, "device": torch.device("cpu")}
     config = breaching.get_attack_config(setting["config"], overrides=setting["overrides"])
-    made, spent = [], []
+    made, spent, labels, without = [], [], [], ""
     for k in range(len(given["x"])):
         x = torch.from_numpy(given["x"][k : k + 1]).contiguous()
         y = torch.from_numpy(given["y"][k : k + 1])
@@ -116,7 +117,19 @@ def main(job: Path) -> None:
         found, _ = attacker.reconstruct([payload], [shared], {})
         spent.append(seconds() - begun)
         made.append(found["data"].detach().float().numpy()[0])
-    np.savez(job / "made.npz", x=np.stack(made), seconds=np.array(spent))
+        labels.append(int(found["labels"].flatten()[0]))
+        if setting.get("defects"):
+            without = refused(lambda: attacker.reconstruct([payload], [shared]))  # noqa: B023 called at once
+    np.savez(job / "made.npz", x=np.stack(made), seconds=np.array(spent), labels=np.array(labels), without=without)
+
+
+def refused(call: Callable[[], Any]) -> str:
+    """What a call raises, or nothing."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 whatever it is, it is what is asked for
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 if __name__ == "__main__":

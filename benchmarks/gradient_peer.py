@@ -93,7 +93,21 @@ def install(folder: Path) -> None:
 def peer(
     net: nn.Module, x: np.ndarray, y: np.ndarray, config: str, overrides: list[str], labels: bool
 ) -> tuple[np.ndarray, list[float]]:
-    """What breaching makes of the gradient of each picture, in [0, 1], and its CPU seconds for each.
+    """What breaching makes of the gradient of each picture, in [0, 1], and its CPU seconds for each: `peer_whole`."""
+    made = peer_whole(net, x, y, config, overrides, labels)
+    return made["x"], [round(float(s), 2) for s in made["seconds"]]
+
+
+def peer_whole(
+    net: nn.Module,
+    x: np.ndarray,
+    y: np.ndarray,
+    config: str,
+    overrides: list[str],
+    labels: bool,
+    defects: bool = False,
+) -> dict[str, np.ndarray]:
+    """What breaching makes of the gradient of each picture: `x` in [0, 1], `seconds`, `labels` as it returns them.
 
     Args:
         net: `lenet`, with the weights to be used.
@@ -102,6 +116,7 @@ def peer(
         config: name of breaching's configuration.
         overrides: of that configuration.
         labels: whether it is told the classes.
+        defects: whether to see as well what its README's call raises (`without`).
     """
     folder = ROOT / "runs" / "bench" / "breaching"
     install(folder)
@@ -109,13 +124,14 @@ def peer(
         job = Path(place)
         np.savez(job / "weights.npz", *[w.detach().numpy() for w in net.parameters()])
         np.savez(job / "given.npz", x=SPEC.prepare(x), y=y)
-        setting = {"config": config, "overrides": overrides, "labels": labels, "classes": CLASSES}
+        setting = {"config": config, "overrides": overrides, "labels": labels, "classes": CLASSES, "defects": defects}
         setting |= {"mean": list(SPEC.mean), "std": list(SPEC.std)}
         (job / "setting.json").write_text(json.dumps(setting))
         path = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
         subprocess.run(
             [sys.executable, str(Path(__file__).with_name("gradient_breaching.py")), place], check=True, env=path
         )
-        made = np.load(job / "made.npz")
+        with np.load(job / "made.npz") as archive:
+            made = {name: archive[name] for name in archive.files}
         std, mean = (np.array(side).reshape(3, 1, 1) for side in (SPEC.std, SPEC.mean))
-        return np.clip(made["x"] * std + mean, 0, 1), [round(float(s), 2) for s in made["seconds"]]
+        return {**made, "x": np.clip(made["x"] * std + mean, 0, 1)}

@@ -7,9 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from seepage.audit.api import audit_file
+from seepage.audit.api import audit_file, setting_of_file
+from seepage.audit.priors import wanted
 from seepage.core.errors import ConfigError, DataError, ModelError
+from seepage.core.records import Records
+from seepage.core.spec import InputSpec
 from seepage.models.client_nets import client_net
+from seepage.models.priors import PCAPrior, Shelf
 
 PLAIN = """
 seed = 1
@@ -130,3 +134,21 @@ def test_one_process_and_two_give_the_same(tmp_path: Path) -> None:
         records.append(audit_file(write(tmp_path, text), out=tmp_path / str(processes), processes=processes)[0])
     assert records[0].comparable() == records[1].comparable()
     np.testing.assert_equal(len(records[0].findings), 2)
+
+
+def test_a_prior_that_an_attack_searches_is_trained_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan of the run says so, and the shelf is asked for it before any attack is played."""
+    text = PLAIN.replace('name = "linear-layer"', 'name = "latent-matching"\nprior = "gan"\nsteps = 2\nrestarts = 1')
+    asked: list[str] = []
+
+    def fitted(shelf: Shelf, kind: str, public: Records, spec: InputSpec, **options: object) -> PCAPrior:
+        asked.append(kind)
+        return PCAPrior.fit(public.x, spec, 8)
+
+    monkeypatch.setattr(Shelf, "get", fitted)
+    setting, _ = setting_of_file(write(tmp_path, text), out=tmp_path / "runs")
+    assert wanted([cell.attack for cell in setting.plan().cells], setting.scene) == ["gan"]
+    record, _ = audit_file(write(tmp_path, text), out=tmp_path / "runs")
+    assert record.findings[0].status == "done", record.findings[0].error
+    # Once by the run itself, then by the attack on the updates and on the control.
+    assert asked == ["gan"] * 3

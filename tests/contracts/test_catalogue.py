@@ -78,6 +78,7 @@ FAST: dict[str, dict[str, Any]] = {
     "inverting-gradients": {"steps": 8, "restarts": 2},
     "grad-inversion": {"steps": 8, "restarts": 2},
     "fedavg-matching": {"steps": 8},
+    "fedleak": {"steps": 6},
     "latent-matching": {"steps": 8, "components": 8},
     "learned-counts": {"batches": 40},
     "embedding-search": {"learned": 40, "starts": 2, "steps": 4, "components": 8},

@@ -9,11 +9,13 @@ from typing import Any
 
 from seepage.audit.config import PriorTable
 from seepage.audit.leaks import knowledge
+from seepage.cases.capture import Capture
+from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.world import World
-from seepage.core.attack import Attack, InversionAttack
+from seepage.core.attack import Attack, GradientAttack, InversionAttack
 from seepage.core.errors import ConfigError, SeepageError
-from seepage.core.knowledge import InversionKnowledge
+from seepage.core.knowledge import GradientKnowledge, InversionKnowledge
 from seepage.core.progress import Progress
 from seepage.core.record import Check, Finding
 from seepage.core.records import Records
@@ -129,8 +131,12 @@ def wanted(attacks: Iterable[Attack], scene: Scene) -> list[str]:
     found: list[str] = []
     for attack in attacks:
         known = knowledge(attack.leak, scene, attack.form)
-        if isinstance(attack, InversionAttack) and isinstance(known, InversionKnowledge):
-            found += [kind for kind in attack.priors(known) if kind not in ("pca", "own") and kind not in found]
+        asked: tuple[str, ...] = ()
+        if (isinstance(attack, InversionAttack) and isinstance(known, InversionKnowledge)) or (
+            isinstance(attack, GradientAttack) and isinstance(known, GradientKnowledge)
+        ):
+            asked = attack.priors(known)
+        found += [kind for kind in asked if kind not in ("pca", "own") and kind not in found]
     return found
 
 
@@ -139,9 +145,10 @@ def train_prior(scene: Scene, kind: str, moved: Callable[[int], None] | None) ->
 
     A training that fails is not the audit's end: every attack that needs the prior fails with the reason.
     """
-    if not isinstance(scene, World):
+    if not isinstance(scene, World | Federation | Capture):
         return
     shelf, public = scene.priors, scene.public
+    spec = (scene.adversary_spec or scene.spec) if isinstance(scene, World) else scene.spec
     if not isinstance(shelf, Shelf) or public is None:
         return
 
@@ -150,7 +157,7 @@ def train_prior(scene: Scene, kind: str, moved: Callable[[int], None] | None) ->
             moved(round(progress.done * TRAINING))
 
     try:
-        replace(shelf, listener=listen).get(kind, public, scene.adversary_spec or scene.spec)
+        replace(shelf, listener=listen).get(kind, public, spec)
     except SeepageError as error:
         log.warning("the prior '%s' cannot be trained: %s", kind, error)
 

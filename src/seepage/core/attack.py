@@ -187,6 +187,10 @@ class GradientAttack(UpdateAttack):
     The guess names the client of each reconstruction, and the classes where the attack has found them.
     """
 
+    def priors(self, knowledge: GradientKnowledge) -> tuple[str, ...]:
+        """Kinds of prior, with their plain options, that `run` will ask for: an audit trains them beforehand."""
+        return ()
+
     @abstractmethod
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction: ...
 

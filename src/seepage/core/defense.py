@@ -126,6 +126,21 @@ class UpdateDefense(Defense):
         """
         return 0.0
 
+    @property
+    def longest(self) -> tuple[float, int] | None:
+        """The greatest length that an update keeps, and the order of that norm (1 or 2); None where none is cut."""
+        return None
+
+    def possible(self, sent: Update) -> Mapping[str, tuple[Array, Array]] | None:
+        """Between what each number can have lain before it was coarsened; None where nothing is coarsened.
+
+        For adversaries who know the defense. Infinite where the sign alone is left.
+
+        Args:
+            sent: the update as it left the client.
+        """
+        return None
+
     @abstractmethod
     def apply(self, update: Update, rng: np.random.Generator) -> Update:
         """The update as it leaves the client."""

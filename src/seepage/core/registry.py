@@ -114,6 +114,7 @@ ATTACKS = Catalogue(
         "grad-inversion": "seepage.attacks.gradient.yin2021:GradInversion",
         "fedavg-matching": "seepage.attacks.gradient.dimitrov2022:FedAvgMatching",
         "latent-matching": "seepage.attacks.gradient.li2022:LatentMatching",
+        "fedleak": "seepage.attacks.gradient.fan2025:FedLeak",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
     },
     "seepage.attacks",

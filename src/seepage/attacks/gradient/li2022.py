@@ -56,6 +56,9 @@ class LatentMatching(GradientAttack):
     labels: LabelsFrom = Field(default="auto", description="'auto': told or read off; 'joint': found with the records")
     precision: Literal["single", "double"] = Field(default="single", description="of the computation")
 
+    def priors(self, knowledge: GradientKnowledge) -> tuple[str, ...]:
+        return (self.prior,)
+
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)
 

@@ -86,11 +86,7 @@ def solve(net: ClientNet, got: Received, search: Search, draws: torch.Generator)
     drawn = [torch.randn(numbers, generator=draws, dtype=torch.float64) for _ in range(got.clients * search.restarts)]
     starts = search.spread * torch.stack(drawn).to(dtype).unflatten(0, (got.clients, search.restarts))
     held = max(got.wanted.shape[1], numbers) * search.restarts
-    together = max(1, AT_ONCE // held)
-    parts = [
-        _solve(net, got, search, starts[first : first + together], torch.arange(got.clients)[first : first + together])
-        for first in range(0, got.clients, together)
-    ]
+    parts = _in_groups(net, got, search, starts, max(1, AT_ONCE // held))
     longest = max(len(part.curve) for part in parts)
     return Solved(
         x=np.concatenate([part.x for part in parts]),
@@ -101,6 +97,38 @@ def solve(net: ClientNet, got: Received, search: Search, draws: torch.Generator)
         at=max((part.at for part in parts), key=len),
         groups=len(parts),
     )
+
+
+def _in_groups(net: ClientNet, got: Received, search: Search, starts: Tensor, together: int) -> list[Solved]:
+    """The clients in groups of `together`; where memory runs out, the rest in groups half as large.
+
+    Raises:
+        MemoryError: where it does not even do for one client.
+    """
+    parts: list[Solved] = []
+    first, every = 0, torch.arange(got.clients)
+    while first < got.clients:
+        now = slice(first, first + together)
+        try:
+            parts.append(_solve(net, got, search, starts[now], every[now]))
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            if together == 1:
+                raise MemoryError(
+                    f"the records of one client do not fit into memory with {search.restarts} restarts: fewer "
+                    "restarts, or single precision"
+                ) from error
+            together = (min(together, got.clients) + 1) // 2
+            continue
+        first += together
+    return parts
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether torch, or Python itself, found no memory; torch has no class of its own for that on processors."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "not enough memory" in told
 
 
 def _solve(net: ClientNet, got: Received, search: Search, starts: Tensor, clients: Tensor) -> Solved:
@@ -124,8 +152,10 @@ def _solve(net: ClientNet, got: Received, search: Search, starts: Tensor, client
         return torch.softmax(v[:, size:].unflatten(1, (slots, net.classes)), dim=-1)
 
     def match(v: Tensor, rows: Tensor, x: Tensor) -> Tensor:
-        made = search.simulate(x, classes(v, rows))
-        return search.objective(made if got.kept is None else made * got.kept, got.wanted[owner[rows]])
+        found, wanted = got.through(search.simulate(x, classes(v, rows)), got.wanted[owner[rows]], owner[rows])
+        if got.kept is not None:
+            found, wanted = found * got.kept, wanted * got.kept
+        return search.objective(found, wanted)
 
     def ask(v: Tensor, rows: Tensor) -> Tensor:
         x = net.prepare(picked(v))

@@ -12,6 +12,7 @@ from torch import Tensor
 from seepage.attacks.gradient.kept import kept, left_out
 from seepage.attacks.gradient.label_counts import recovered_labels
 from seepage.attacks.gradient.last import last_gradient, last_layer_obstacle
+from seepage.attacks.gradient.through import Through, through
 from seepage.core.errors import DataError
 from seepage.core.knowledge import GradientKnowledge
 from seepage.core.target import Target
@@ -35,6 +36,7 @@ class Received:
         notes: what a reader should know of it.
         kept: (d,) 1 for the numbers that are matched, 0 for those that are zero in `wanted` because a defense made
             them worthless; None where all are matched.
+        through: how a simulated update is compared with the one sent, behind the defenses known of.
     """
 
     wanted: Float[Tensor, " k d"]
@@ -44,6 +46,7 @@ class Received:
     guessed: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: tuple[str, ...] = ()
     kept: Float[Tensor, " d"] | None = None
+    through: Through = field(default_factory=Through)
 
     @property
     def clients(self) -> int:
@@ -64,6 +67,7 @@ def received(
     down (Zhao, Mopuri & Bilen 2020, iDLG); for several, the counts of `label_counts`; with `labels` "joint", or
     where the last layer tells nothing, none: they are then to be found with the records. A difference of weights
     is turned into the gradient that one local step at the weights sent would have, unless it is wanted `whole`.
+    What known defenses did to the updates is done to simulated ones too (`through`).
 
     Raises:
         DataError: for an update that does not fit the model, or is not finite.
@@ -84,6 +88,9 @@ def received(
         scale, said = _as_gradient(knowledge)
         notes.append(said)
     rows = torch.stack([flat(net, update, client).to(dtype) * scale for client, update in enumerate(updates)])
+    passed = through(knowledge.defenses, updates, list(net.weights()), scale, dtype)
+    if passed.said:
+        notes.append(f"the update is matched as the defense left it: {' and '.join(passed.said)} taken into account")
     silent = [str(k) for k, row in enumerate(rows) if not bool(row.any())]
     if silent:
         notes.append(f"the updates of clients {', '.join(silent)} are zero throughout: there is nothing to match")
@@ -97,7 +104,7 @@ def received(
         rows = rows * mask
         names = ", ".join(sorted(left_out(knowledge)))
         notes.append(f"left out of the match, for a defense makes them worthless: {names}")
-    return Received(rows, known, int(batch), mode, guessed, tuple(notes), mask)
+    return Received(rows, known, int(batch), mode, guessed, tuple(notes), mask, passed)
 
 
 def flat(net: ClientNet, update: Update, client: int) -> Float[Tensor, " d"]:

@@ -37,6 +37,10 @@ class Clip(UpdateDefense):
 
     norm: float = Field(default=1.0, gt=0)
 
+    @property
+    def longest(self) -> tuple[float, int]:
+        return self.norm, 2
+
     def apply(self, update: Update, rng: np.random.Generator) -> Update:
         """The update shortened; draws nothing from `rng`."""
         del rng

@@ -48,6 +48,10 @@ class GaussianNoise(UpdateDefense):
         return self.multiplier * self.clip
 
     @property
+    def longest(self) -> tuple[float, int]:
+        return self.clip, 2
+
+    @property
     def epsilon(self) -> float | None:
         """What the noise buys over all rounds, exactly; None where there is no guarantee worth the name."""
         return gaussian_epsilon(self.multiplier, self.delta, self.rounds, REPLACED)

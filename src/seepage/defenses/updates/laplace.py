@@ -42,6 +42,10 @@ class LaplaceNoise(UpdateDefense):
         return math.sqrt(2.0) * self.multiplier * self.clip
 
     @property
+    def longest(self) -> tuple[float, int]:
+        return self.clip, 1
+
+    @property
     def epsilon(self) -> float | None:
         """What the noise buys over all rounds."""
         return laplace_epsilon(self.multiplier, self.rounds, REPLACED)

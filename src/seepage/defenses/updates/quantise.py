@@ -50,6 +50,21 @@ class Quantise(UpdateDefense):
         # Nearest: evenly spread over a step. By chance: over two, more often near.
         return self._step(sent) / math.sqrt(6.0 if self.stochastic else 12.0)
 
+    def possible(self, sent: Update) -> Mapping[str, tuple[Array, Array]]:
+        """Half a step of the format around every value; a whole one where it was rounded by chance.
+
+        What was cut to the greatest number of fp16 is taken to have been that number.
+        """
+        found: dict[str, tuple[Array, Array]] = {}
+        for name, tensor in sent.tensors.items():
+            wide = tensor.astype(np.float64)
+            if self.format in _FLOATS:
+                room = np.abs(wide) * torch.finfo(_FLOATS[self.format]).eps / 2
+            else:
+                room = np.full(wide.shape, self._step(tensor) * (1.0 if self.stochastic else 0.5))
+            found[name] = (wide - room, wide + room)
+        return found
+
     def _step(self, tensor: Float[Array, " ..."]) -> float:
         """The distance of two levels: read from the tensor as sent too, for its greatest magnitude is kept."""
         return float(np.abs(tensor).max(initial=0.0)) / (2 ** (BITS[self.format] - 1) - 1)

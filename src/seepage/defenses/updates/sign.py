@@ -33,6 +33,10 @@ class Sign(UpdateDefense):
     def facts(self, case: Case) -> Mapping[str, float | str | None]:
         return {"bits_per_value": 1.0}
 
+    def possible(self, sent: Update) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+        """Anything of the same sign; zero was zero."""
+        return {name: (np.where(t < 0, -np.inf, 0.0), np.where(t > 0, np.inf, 0.0)) for name, t in sent.tensors.items()}
+
     def apply(self, update: Update, rng: np.random.Generator) -> Update:
         """The update's signs; draws nothing from `rng`."""
         del rng

@@ -35,6 +35,14 @@ class TopKUpdate(UpdateDefense):
     def facts(self, case: Case) -> Mapping[str, float | str | None]:
         return {"share_of_values_sent": self.keep}
 
+    def possible(self, sent: Update) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+        """What was sent is known; what was not is no greater than the least that was."""
+        magnitudes = np.abs(flat(sent))
+        least = float(magnitudes[magnitudes > 0].min(initial=np.inf))
+        least = least if np.isfinite(least) else 0.0
+        room = {name: np.where(t == 0, least, 0.0) for name, t in sent.tensors.items()}
+        return {name: (t - room[name], t + room[name]) for name, t in sent.tensors.items()}
+
     def apply(self, update: Update, rng: np.random.Generator) -> Update:
         """The update with zeros for all but the largest values, at least one; draws nothing from `rng`."""
         del rng
