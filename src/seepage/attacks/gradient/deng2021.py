@@ -36,7 +36,10 @@ class Tag(TextGradientAttack):
 
     steps: int = Field(default=500, ge=1, description="steps of AdamW; 1000 and more as published")
     restarts: int = Field(default=2, ge=1, description="chance starts a client; the one matched best is kept")
-    rate: float = Field(default=0.05, gt=0, description="of AdamW, falling evenly to nothing")
+    rate: float = Field(default=0.01, gt=0, description="of AdamW, falling evenly to nothing")
+    start: Literal["vocabulary", "normal"] = Field(
+        default="vocabulary", description="chance embeddings as long as the vocabulary's, or standard 'normal' ones"
+    )
     alpha: float = Field(default=0.1, ge=0, description="weight of the l1 distance")
     weights: Literal["linear", "even"] = Field(
         default="linear", description="of the tensors: 'linear' counts earlier ones more"
@@ -58,6 +61,7 @@ class Tag(TextGradientAttack):
             factor=lambda step: 1 - step / self.steps,
             decay=self.decay,
             clip=1.0,
+            norm=self.start == "vocabulary",
         )
         return searched(
             target,

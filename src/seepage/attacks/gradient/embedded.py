@@ -276,12 +276,8 @@ def _length(knowledge: TextGradientKnowledge, update: Update, told: int | None) 
     if table is not None and table[0] in update.tensors and table[0] not in left_out(knowledge):
         rows = np.linalg.norm(update.tensor(table[0]).astype(np.float64), axis=1)[table[1] :]
         moved = np.nonzero(rows)[0]
-        if len(moved) == len(rows):
-            # Noise moves every row; a text as long as the model reads does so too.
-            clear = moved_rows(rows, SIGMAS)
-            moved = clear if len(clear) else moved
-            if not len(clear) and knowledge.defenses:
-                moved = moved[:0]
+        if len(moved) == len(rows) and _noisy(knowledge, update):
+            moved = moved_rows(rows, SIGMAS)
         if len(moved):
             # The last token of a text predicts nothing, and its place has no gradient.
             return int(moved.max()) + 1 + (net.task == "causal-lm"), "read off the position embedding"
@@ -289,6 +285,14 @@ def _length(knowledge: TextGradientKnowledge, update: Update, told: int | None) 
         long = [int(mask.sum()) for mask in net.encode(knowledge.public.texts[:200]).mask]
         return int(np.median(long)), "guessed: the median of public texts"
     return min(GUESSED_LENGTH, net.length), "guessed"
+
+
+def _noisy(knowledge: TextGradientKnowledge, update: Update) -> bool:
+    """Whether rows may have moved that no token moved: a text as long as the model reads moves every place too."""
+    net: TextNet = knowledge.net
+    if net.tied or net.embedding not in update.tensors:
+        return bool(knowledge.defenses)
+    return bool(np.linalg.norm(update.tensor(net.embedding).astype(np.float64), axis=1).all())
 
 
 def _allowed(net: TextNet, update: Update, rows: bool) -> Bool[Tensor, " v"]:
