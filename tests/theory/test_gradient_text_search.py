@@ -1,6 +1,7 @@
-"""Texts searched for by their gradient: gradients are the model's own, searches find short texts, bad input is named."""
+"""Texts searched for by their gradient: gradients are the model's own, short texts are found, bad input is named."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,9 @@ def test_the_distance_of_tag_is_by_hand() -> None:
 # What an update tells of the texts' shape
 
 
-@pytest.mark.parametrize(("name", "task"), [("tiny-gpt", "classification"), ("tiny-gpt", "causal-lm"), ("tiny-bert", "")])
+@pytest.mark.parametrize(
+    ("name", "task"), [("tiny-gpt", "classification"), ("tiny-gpt", "causal-lm"), ("tiny-bert", "")]
+)
 @pytest.mark.parametrize("long", [5, 16])
 def test_the_length_is_read_off_the_position_embedding(name: str, task: str, long: int) -> None:
     net = net_of(name, **({"task": task} if task else {}))
@@ -198,7 +201,7 @@ def test_moves_put_a_shuffled_text_in_order() -> None:
     for step in range(1, 9):
         x = rounds(step, search, x, y)
         costs.append(float(search.distances(x, y)))
-    assert all(after <= before for before, after in zip(costs, costs[1:], strict=False))
+    assert all(after <= before for before, after in pairwise(costs))
     assert search.tokens(x)[0].tolist() == ids.tolist()
 
 

@@ -55,7 +55,9 @@ class Lamp(TextGradientAttack):
 
     steps: int = Field(default=500, ge=1, description="steps of Adam; 2000 as published")
     restarts: int = Field(default=2, ge=1, description="searches a client; the one matched best is kept")
-    candidates: int = Field(default=50, ge=1, description="chance starts of a search, of which one is taken; 500 published")
+    candidates: int = Field(
+        default=50, ge=1, description="chance starts of a search, of which one is taken; 500 published"
+    )
     rate: float = Field(default=0.01, gt=0, description="of Adam")
     factor: float = Field(default=0.89, gt=0, le=1, description="of the rate, every 50 steps")
     distance: Literal["cosine", "l2-l1"] = Field(default="cosine", description="between gradients")

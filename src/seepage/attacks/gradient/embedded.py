@@ -425,4 +425,3 @@ def _ratio(found: Named, wanted: Named) -> Float[Tensor, " p"]:
     sent = torch.stack([tensor.pow(2).sum() for tensor in wanted.values()]).sum()
     made = torch.stack([found[name].flatten(1).pow(2).sum(1) for name in wanted]).sum(dim=0)
     return (sent / made.clamp_min(1e-24)).sqrt()
-

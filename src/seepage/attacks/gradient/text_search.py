@@ -38,7 +38,8 @@ def searched(
         draws: all chance.
         told: the facts of the ladder, given what was guessed.
         moves: discrete moves between steps; None for none.
-        rows, length: those of `embedded.heard`.
+        rows: search only among tokens whose row of the embedding moved.
+        length: tokens of a text, where they are told.
 
     Raises:
         DataError: for an update that does not fit the model, or is not finite.
