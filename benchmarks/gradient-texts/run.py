@@ -83,7 +83,7 @@ def _line(
     net_name: str, batch: int, name: str, guess: Texts, secret: GradientSecret, seconds: float
 ) -> dict[str, float]:
     found = score(guess, secret, Controls()).scores
-    figures = {part: found[part].value for part in SHOWN} | {"seconds": seconds}
+    figures = {part: float(found[part].value or 0.0) for part in SHOWN} | {"seconds": seconds}
     print(f"| {net_name} | {batch} | {name} | {' | '.join(f'{value:.2f}' for value in figures.values())} |", flush=True)
     return figures
 

@@ -28,7 +28,7 @@ from seepage.testing.text_clients import played_on, random_texts
 pytest.importorskip("transformers")
 
 VOCABULARY = 120
-SMALL = {"width": 64, "layers": 2, "heads": 2, "length": 16}
+SMALL: dict[str, Any] = {"width": 64, "layers": 2, "heads": 2, "length": 16}
 EVAL = LocalTraining(mode="eval")
 LABELS = np.array([1, 0, 1, 1])
 
@@ -112,7 +112,8 @@ def test_the_distance_of_tag_is_by_hand() -> None:
 )
 @pytest.mark.parametrize("long", [5, 16])
 def test_the_length_is_read_off_the_position_embedding(name: str, task: str, long: int) -> None:
-    net = net_of(name, **({"task": task} if task else {}))
+    options: dict[str, Any] = {"task": task} if task else {}
+    net = net_of(name, **options)
     update = sent(net, random_texts(1, long, VOCABULARY, stream(2, "texts")))
     assert heard(knowing(net), update, 0, rows=False, length=None).length == long
 
