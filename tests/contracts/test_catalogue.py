@@ -81,6 +81,8 @@ FAST: dict[str, dict[str, Any]] = {
     "fedleak": {"steps": 6},
     "latent-matching": {"steps": 8, "components": 8},
     "learned-counts": {"batches": 40},
+    "tag": {"steps": 8, "restarts": 2},
+    "lamp": {"steps": 8, "candidates": 4, "every": 4, "moves": 4},
     "embedding-search": {"learned": 40, "starts": 2, "steps": 4, "components": 8},
     "sentence-search": {"queries_per_text": 12, "asked_a_round": 8, "beam": 2, "pool": 40, "learned": 200},
 }

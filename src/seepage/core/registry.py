@@ -96,6 +96,8 @@ ATTACKS = Catalogue(
         "sentence-search": "seepage.attacks.inversion.sentence_search:SentenceSearch",
         "dager": "seepage.attacks.gradient.petrov2024:Dager",
         "embedding-rows": "seepage.attacks.gradient.embedding_rows:EmbeddingRows",
+        "tag": "seepage.attacks.gradient.deng2021:Tag",
+        "lamp": "seepage.attacks.gradient.balunovic2022:Lamp",
         "linear-layer": "seepage.attacks.gradient.phong2017:LinearLayer",
         "imprint": "seepage.attacks.gradient.fowl2022:RobbingTheFed",
         "trap-weights": "seepage.attacks.gradient.boenisch2023:TrapWeights",

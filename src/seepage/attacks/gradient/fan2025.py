@@ -53,7 +53,7 @@ class FedLeak(GradientAttack):
     steps: int = Field(default=1000, ge=1, description="steps of Adam, two evaluations each where blend is above 0")
     restarts: int = Field(default=1, ge=1, description="random starts a client; the one matched best is kept")
     share: float = Field(default=0.5, gt=0, le=1, description="of each tensor's numbers, the greatest, that is matched")
-    without: list[str] = Field(default=[], description="tensors that are not matched at all, by name")
+    without: list[str] | None = Field(default=None, description="tensors that are not matched at all, by name")
     blend: float = Field(default=0.5, ge=0, le=1, description="weight of the slope uphill; 0 for no penalty")
     reach: float = Field(default=0.1, gt=0, description="how far uphill, in the units of the coordinates")
     rate: float = Field(default=0.05, gt=0, description="of Adam, in the units of the coordinates")
@@ -103,10 +103,10 @@ class FedLeak(GradientAttack):
         Raises:
             ConfigError: for a name that the model does not have, or where nothing would be left.
         """
-        names = list(knowledge.net.weights())
-        for name in self.without:
+        names, without = list(knowledge.net.weights()), self.without or []
+        for name in without:
             if name not in names:
                 raise ConfigError(f"'without' names the tensor '{name}': {did_you_mean(name, names)}")
-        if len(set(self.without)) == len(names):
+        if len(set(without)) == len(names):
             raise ConfigError("'without' leaves out every tensor of the model: name fewer")
-        return [names.index(name) for name in self.without]
+        return [names.index(name) for name in without]
