@@ -114,7 +114,7 @@ class Setting:
         captured = isinstance(scene, Capture) or (isinstance(scene, Federation) and scene.captured is not None)
         # A client's batch may be one record, or of one class: it is no data set to be split.
         checks = [] if scene.spec is None or captured else check_splits(splits, scene.spec)
-        if splits.nonmembers is not None and not captured:
+        if splits.nonmembers is not None and not captured and scene.spec is not None:
             checks.append(blind_baseline(splits.members, splits.nonmembers, derive(self.seed, "blind")))
         knows = (
             None
