@@ -17,6 +17,7 @@ from seepage.audit.staged import staged
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
+from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
 from seepage.core.record import Check, Preflight
 from seepage.core.records import Splits
@@ -143,7 +144,8 @@ class Setting:
         """What can be expected of the attacks on updates; none for another victim."""
         if not self.has_preflight:
             return []
-        return preflights(lambda form, arm: stage.case(Leak.GRADIENT, form, arm), plan, self.wanted)
+        texts = isinstance(self.scene, TextFederation)
+        return preflights(lambda form, arm: stage.case(Leak.GRADIENT, form, arm), plan, self.wanted, texts)
 
     def write_preflight(self, folder: RunFolder, plan: Plan, stage: Stage) -> None:
         found = [part.model_dump(mode="json") for part in self.preflights(plan, stage)]

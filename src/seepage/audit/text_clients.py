@@ -110,7 +110,7 @@ def _refuse(config: AuditConfig, table: FederatedTable) -> None:
             raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, KEYS)}")
     for name in ("recipe", "prior"):
         if getattr(config, name) is not None:
-            raise ConfigError(f"[{name}] is for victims that read arrays: clients who train on texts have no use for it")
+            raise ConfigError(f"[{name}] is for victims that read arrays: clients who train on texts need none")
     if config.victim.input is not None:
         raise ConfigError("[victim] input is for arrays: the input of a model of texts is a text")
     if "access" in config.victim.model_fields_set and config.victim.access is not Access.UPDATES:
@@ -151,7 +151,7 @@ def _net(options: Mapping[str, Any], task: Any, splits: Splits, seed: int) -> Te
     if options.get("vocabulary", "all") == "all":
         agreed = (splits.members, splits.nonmembers, splits.public)
     elif splits.public is None:
-        raise ConfigError("[victim] vocabulary = \"public\" needs [data] public, the texts that it is made of")
+        raise ConfigError('[victim] vocabulary = "public" needs [data] public, the texts that it is made of')
     # In one order whatever the split: the vocabulary is not to tell who holds what.
     texts = sorted(text for part in agreed if part is not None for text in part.texts)
     return text_net(options["net"], texts, classes, derive(seed, "net"), task, **options.get("net_options", {}))
@@ -165,18 +165,16 @@ def _read(table: DataTable, base: Path, task: str) -> tuple[Splits, list[Check]]
     members = as_texts(beside(table.members, base), table.text, reading, "members")
     if task == "classification" and members.y is None:
         raise DataError(
-            '[data] members: clients train a classifier, so their texts need classes: give a table and target = the '
+            "[data] members: clients train a classifier, so their texts need classes: give a table and target = the "
             'column that holds them, or train for the next token ([victim] task = "causal-lm")'
         )
     names = members.class_names or None
     nonmembers, public = (
-        None
-        if path is None
-        else _part(table, path, base, reading, what, names)
+        None if path is None else _part(table, path, base, reading, what, names)
         for what, path in (("nonmembers", table.nonmembers), ("public", table.public))
     )
     if nonmembers is not None and (nonmembers.y is None) != (members.y is None):
-        raise DataError("[data] nonmembers: members have classes, so these need them too: a table with the same columns")
+        raise DataError("[data] nonmembers: members have classes, so these need them: a table with the same columns")
     apart, checks = texts_apart(Splits(members, None, public), table.overlap)
     return Splits(apart.members, _spare(nonmembers, apart, table.overlap), public), checks
 
@@ -212,7 +210,9 @@ def _reading(table: DataTable) -> Reading:
         if name not in _OPTIONS:
             if name in known:
                 raise ConfigError(f"[data] {name} is for other records than texts; of these, {', '.join(_OPTIONS)}")
-            raise ConfigError(f"[data] unknown key '{name}': {did_you_mean(name, [*_OPTIONS, *DataTable.model_fields])}")
+            raise ConfigError(
+                f"[data] unknown key '{name}': {did_you_mean(name, (*_OPTIONS, *DataTable.model_fields))}"
+            )
     return Reading(**table.options)
 
 

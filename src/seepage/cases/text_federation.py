@@ -12,8 +12,8 @@ from seepage.cases.federation import DEFAULT
 from seepage.cases.scene import Scene
 from seepage.core.case import Training
 from seepage.core.errors import ConfigError
-from seepage.core.record import Check
 from seepage.core.recipe import Recipe
+from seepage.core.record import Check
 from seepage.core.records import Records
 from seepage.core.seeds import stream
 from seepage.core.victim import Updates
