@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calls import ROOT
 from click.testing import CliRunner
 
-from calls import ROOT
 from seepage.cli.main import seepage as command_line
 from seepage.core.errors import SeepageError
 from seepage.core.record import AuditRecord
