@@ -18,7 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 import seepage
-from seepage.audit import captured, federated, recorded
+from seepage.audit import captured, federated, recorded, text_clients
 from seepage.audit import config as audit_config
 from seepage.audit.api import audit
 from seepage.cli.list import KINDS
@@ -234,7 +234,12 @@ def test_toml_is_what_an_audit_file_takes(snippet: Snippet) -> None:
         return
     complete = {"victim", "data"} <= set(content)
     parsed = audit_config.parse(content if complete else _filled(content), str(snippet))
-    of_scenes = {"recipe": (), "federated": federated.KEYS, "update": captured.KEYS, "flower": recorded.KEYS}
+    of_scenes = {
+        "recipe": (),
+        "federated": (*federated.KEYS, *text_clients.KEYS),
+        "update": captured.KEYS,
+        "flower": recorded.KEYS,
+    }
     kind = parsed.victim.kind
     unknown = set(parsed.victim.options) - set(of_scenes[kind] if kind in of_scenes else option_names(kind))
     assert not unknown, f"{snippet}: a {parsed.victim.kind} victim has no {unknown}"

@@ -19,6 +19,8 @@ Number = int | float
 EVERY = ("auto", "all")
 # Kinds whose members are the records of the update itself, and may be unknown.
 CAPTURED = ("update", "flower")
+# Kinds whose records can be texts.
+TEXTS = ("encoder", "federated")
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -81,7 +83,7 @@ class DataTable(_Open):
     nonmembers: str | None = None
     public: str | None = None
     overlap: Literal["refuse", "drop"] = "refuse"
-    text: str | None = Field(default=None, description="for an encoder of texts: the column of a table that holds them")
+    text: str | None = Field(default=None, description="where records are texts: the column of a table that holds them")
     noun: str = Field(default="", description="what one class is, for reports: person, patient, ...")
 
 
@@ -383,8 +385,11 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         make_defense(defense)
     if config.victim.kind == "recipe" and config.recipe is None:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
-    if config.victim.kind != "encoder" and config.data.text is not None:
-        raise ConfigError(f'{where}: [data] text is for [victim] kind = "encoder"; columns of a table need no naming')
+    if config.victim.kind not in TEXTS and config.data.text is not None:
+        raise ConfigError(
+            f'{where}: [data] text is for [victim] kind = "encoder", or "federated" with a model of texts; columns of '
+            "a table of numbers need no naming"
+        )
     if config.data.builtin is None and config.data.members is None and config.victim.kind not in CAPTURED:
         raise ConfigError(f"{where}: [data] needs members = ... (or builtin = ...)")
     if config.data.builtin is not None and config.victim.kind in CAPTURED:

@@ -160,9 +160,9 @@ def batch_norm(s: Sighted) -> Diagnostic | None:
 
 def equations(s: Sighted) -> Diagnostic | None:
     """Parameters that moved against values to be found."""
-    if s.batch is None or not s.moved:
+    if s.batch is None or s.spec is None or not s.moved:
         return None
-    unknown = s.batch * s.knowledge.spec.size
+    unknown = s.batch * s.spec.size
     ratio = s.moved / unknown
     if ratio < 1:
         return Diagnostic(

@@ -5,7 +5,6 @@ import numpy as np
 from seepage.audit.sighted import Sighted
 from seepage.audit.spectrum import FEWEST, grain, spectrum
 from seepage.core.outlook import Diagnostic
-from seepage.core.vocabulary import Modality
 
 Array = np.ndarray
 
@@ -111,7 +110,7 @@ def precision(s: Sighted) -> Diagnostic:
 
 def noise(s: Sighted) -> Diagnostic | None:
     """More directions than the records can have made; None where no layer tells."""
-    if s.broken is not None or s.batch is None or s.knowledge.spec.modality is Modality.TEXT:
+    if s.broken is not None or s.batch is None or s.spec is None:
         return None
     at_first = s.directions is not None
     most = s.batch if at_first else s.batch * (s.steps or 1)

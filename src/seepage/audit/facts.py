@@ -10,6 +10,7 @@ from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.sentences import Sentences
+from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
 from seepage.core.errors import SeepageError
 from seepage.core.record import Check
@@ -124,6 +125,35 @@ def _(scene: Federation) -> Found:
             said = net.logits(torch.from_numpy(spare.x)).argmax(dim=1).numpy()
         facts["accuracy_nonmembers"] = float((said == spare.labels()).mean())
     return Found(facts)
+
+
+@facts_of.register
+def _(scene: TextFederation) -> Found:
+    net, local = scene.net, scene.local
+    batch = net.encode([scene.members.texts[i] for i in scene.rows.reshape(-1)])
+    facts: Facts = {
+        "offers": ", ".join(sorted(scene.offers)),
+        "architecture": net.family,
+        "task": net.task,
+        "classes": net.classes or None,
+        "parameters": net.parameters,
+        "vocabulary": net.vocabulary,
+        "clients": scene.clients,
+        "records_each": scene.records,
+        "tokens_a_client": float(batch.mask.sum()) / scene.clients,
+        "update": local.kind,
+        "local_steps": local.steps(scene.records),
+        "local_rate": None if local.kind == "gradient" else local.rate,
+        "mode": local.mode,
+        "null_twin": "none: " + scene.twin_missing if scene.twin_missing else "updates of other texts",
+    }
+    spare = scene.spare
+    if net.classes and len(spare) and spare.y is not None:
+        read = net.encode(spare.texts)
+        with torch.no_grad():
+            said = net.logits(torch.from_numpy(read.ids), torch.from_numpy(read.mask)).argmax(dim=1).numpy()
+        facts["accuracy_nonmembers"] = float((said == spare.labels()).mean())
+    return Found(facts, checks=scene.checks)
 
 
 def _accuracy(victim: Model, records: Records) -> tuple[float | None, str | None]:

@@ -8,6 +8,7 @@ from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.inversion_texts import CAPTURED
 from seepage.cases.sentences import Sentences
+from seepage.cases.text_federation import TextFederation
 from seepage.core.record import Verdict
 from seepage.core.vocabulary import Leak
 
@@ -55,7 +56,7 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
             "that make the same update. Neither a leak nor its absence is shown here."
         )
         return said + unaware
-    if isinstance(setting.scene, Federation):
+    if isinstance(setting.scene, Federation | TextFederation):
         scene = setting.scene
         said.append(
             f"Intervals are over {scene.clients} client{'s' if scene.clients > 1 else ''} with {scene.records} "

@@ -11,6 +11,7 @@ from seepage.audit.records import beside
 from seepage.audit.training import source_digest
 from seepage.core.records import Splits
 from seepage.core.registry import load
+from seepage.targets.encoder import folder_digest
 
 # Options of [victim] that name files, beside the audit file.
 _FILES = ("weights", "path", "update", "before", "after", "recording")
@@ -38,6 +39,8 @@ def fingerprints(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in _FILES:
         if isinstance(options.get(name), str) and Path(options[name]).is_file():
             found[name] = hashlib.sha256(Path(options[name]).read_bytes()).hexdigest()
+        elif name == "path" and isinstance(options.get(name), str) and Path(options[name]).is_dir():
+            found[name] = folder_digest(Path(options[name]))
     for name in ("build", "fn"):
         if isinstance(options.get(name), str):
             found[name] = [options[name], source_digest(load(options[name]))]

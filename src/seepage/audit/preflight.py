@@ -4,13 +4,14 @@ import logging
 from collections.abc import Callable, Sequence
 
 from seepage.audit import diagnostics_round as of_round
+from seepage.audit import diagnostics_texts as of_texts
 from seepage.audit import diagnostics_update as of_update
 from seepage.audit.plan import Arm, Plan, Wanted
 from seepage.audit.sighted import Sighted
 from seepage.core.attack import TextGradientAttack, UpdateAttack
 from seepage.core.case import Case
 from seepage.core.errors import SeepageError
-from seepage.core.knowledge import GradientKnowledge
+from seepage.core.knowledge import UpdateKnowledge
 from seepage.core.outlook import Diagnostic, Forecast, Outlook
 from seepage.core.record import LeftOut, Preflight
 from seepage.core.victim import Update, Updates
@@ -33,6 +34,10 @@ _LOOKED_AT: tuple[Callable[[Sighted], Diagnostic | None], ...] = (
     of_update.precision,
     of_update.sparsity,
     of_update.clipping,
+    of_texts.width,
+    of_texts.deeper,
+    of_texts.embedding,
+    of_texts.dropout,
     of_round.first_layer,
     of_round.rank,
     of_round.silent,
@@ -44,21 +49,21 @@ _OF_BROKEN = (of_update.finite, of_round.batch_norm, of_round.first_layer, of_ro
 _ORDER = {"expected": 0, "possible": 1, "unlikely": 2, "impossible": 3}
 
 
-def preflights(case_of: Callable[[str, Arm], Case], plan: Plan, wanted: Sequence[Wanted]) -> list[Preflight]:
+def preflights(
+    case_of: Callable[[str, Arm], Case], plan: Plan, wanted: Sequence[Wanted], texts: bool = False
+) -> list[Preflight]:
     """The pre-flight of every arm of an audit of updates; none where no attack on updates is asked for.
 
     Args:
         case_of: gives the case of a form of gradient inversion on an arm.
         plan: the cells, and what was left out.
         wanted: the attacks asked for, those left out included.
+        texts: whether clients train on texts; what is asked of the other kind has nothing to be looked at.
     """
-    if any(isinstance(cell.attack, TextGradientAttack) for cell in plan.cells):
-        # What is looked at below is of records that are arrays.
-        return []
     asked = [
         want
         for want in wanted
-        if isinstance(want.attack, UpdateAttack) and not isinstance(want.attack, TextGradientAttack)
+        if isinstance(want.attack, UpdateAttack) and isinstance(want.attack, TextGradientAttack) == texts
     ]
     arms = {digest([cell.arm.applied, cell.arm.aware]): cell.arm for cell in plan.cells}
     every = list(arms.values()) or [Arm()]
@@ -71,7 +76,7 @@ def preflight(case: Case, arm: Arm, plan: Plan, wanted: Sequence[Wanted]) -> Pre
     Raises:
         TypeError: for a case of another leak.
     """
-    if case.leak is not Leak.GRADIENT or not isinstance(case.knowledge, GradientKnowledge):
+    if case.leak is not Leak.GRADIENT or not isinstance(case.knowledge, UpdateKnowledge):
         raise TypeError(f"a case of gradient inversion was wanted, got one of {case.leak}")
     sent = case.victim.clients if isinstance(case.victim, Updates) else (case.victim,)
     updates = tuple(update for update in sent if isinstance(update, Update))

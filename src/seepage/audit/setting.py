@@ -17,6 +17,7 @@ from seepage.audit.staged import staged
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
+from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
 from seepage.core.record import Check, Preflight
 from seepage.core.records import Splits
@@ -114,7 +115,7 @@ class Setting:
         captured = isinstance(scene, Capture) or (isinstance(scene, Federation) and scene.captured is not None)
         # A client's batch may be one record, or of one class: it is no data set to be split.
         checks = [] if scene.spec is None or captured else check_splits(splits, scene.spec)
-        if splits.nonmembers is not None and not captured:
+        if splits.nonmembers is not None and not captured and scene.spec is not None:
             checks.append(blind_baseline(splits.members, splits.nonmembers, derive(self.seed, "blind")))
         knows = (
             None
@@ -143,7 +144,8 @@ class Setting:
         """What can be expected of the attacks on updates; none for another victim."""
         if not self.has_preflight:
             return []
-        return preflights(lambda form, arm: stage.case(Leak.GRADIENT, form, arm), plan, self.wanted)
+        texts = isinstance(self.scene, TextFederation)
+        return preflights(lambda form, arm: stage.case(Leak.GRADIENT, form, arm), plan, self.wanted, texts)
 
     def write_preflight(self, folder: RunFolder, plan: Plan, stage: Stage) -> None:
         found = [part.model_dump(mode="json") for part in self.preflights(plan, stage)]

@@ -8,12 +8,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from seepage.attacks.gradient.attention import attention_layers
 from seepage.attacks.gradient.entry import Entry, entry
+from seepage.attacks.gradient.span import Span
 from seepage.audit.spectrum import Grain, Spectrum, grain, spectrum
 from seepage.core.assumptions import Assumptions, Standing
-from seepage.core.knowledge import GradientKnowledge
+from seepage.core.errors import DataError
+from seepage.core.knowledge import GradientKnowledge, UpdateKnowledge
+from seepage.core.spec import InputSpec
 from seepage.core.victim import Update
 from seepage.models.federated import ClientNet, Mode
+from seepage.models.text_clients import Batch, TextNet
 
 Array = np.ndarray
 _SINGLE = 2.0**-23
@@ -24,11 +29,11 @@ class Sighted:
     """One update beside the others of its round, and what the adversary knows of them.
 
     Attributes:
-        knowledge: model, ladder, form of a record.
+        knowledge: model, ladder, form of a record; of arrays or of texts.
         updates: all that were sent; figures are of the first.
     """
 
-    knowledge: GradientKnowledge
+    knowledge: UpdateKnowledge
     updates: tuple[Update, ...]
 
     @property
@@ -41,7 +46,18 @@ class Sighted:
 
     @property
     def net(self) -> ClientNet | None:
-        return self.knowledge.net
+        """The model, where it reads arrays."""
+        return self.knowledge.net if isinstance(self.knowledge, GradientKnowledge) else None
+
+    @property
+    def text_net(self) -> TextNet | None:
+        """The model, where it reads texts."""
+        return self.knowledge.net if isinstance(self.knowledge.net, TextNet) else None
+
+    @property
+    def spec(self) -> InputSpec | None:
+        """What a record looks like; None of texts."""
+        return self.knowledge.spec if isinstance(self.knowledge, GradientKnowledge) else None
 
     @property
     def batch(self) -> int | None:
@@ -84,7 +100,8 @@ class Sighted:
     @cached_property
     def weights(self) -> dict[str, Array]:
         """The weights before the round."""
-        return {} if self.net is None else {name: w.numpy() for name, w in self.net.weights().items()}
+        net = self.net or self.text_net
+        return {} if net is None else {name: w.numpy() for name, w in net.weights().items()}
 
     @cached_property
     def relative(self) -> float | None:
@@ -133,6 +150,19 @@ class Sighted:
         return spectrum(self.rows, noise)
 
     @cached_property
+    def attention(self) -> tuple[Span, Span] | None:
+        """What the gradients of the first two attention layers span; None where the update does not have them."""
+        if self.text_net is None or self.broken is not None:
+            return None
+        layers = attention_layers(self.text_net.module)
+        if len(layers) < 2:
+            return None
+        try:
+            return Span.of(layers[0].gradient(self.update)), Span.of(layers[1].gradient(self.update))
+        except DataError:
+            return None
+
+    @cached_property
     def classes_bias(self) -> Float[Array, " c"] | None:
         """The last bias with one entry a class, in the sign of a gradient; None where the model has none."""
         if self.broken is not None:
@@ -163,20 +193,31 @@ class Sighted:
 
         None for a gradient, and where the model is not known. A sum of steps is a gradient as far as this is small.
         """
-        net = self.net
+        net = self.net or self.text_net
         if net is None or self.update.kind != "delta" or self.broken is not None:
             return None
-        spec, rng = self.knowledge.spec, np.random.default_rng(0)
-        n = max(2, min(self.batch or 8, 8))
-        low, high = (np.broadcast_to(b, spec.shape) for b in (spec.bounds.low, spec.bounds.high))
-        x = torch.from_numpy((rng.random((n, *spec.shape)) * (high - low) + low).astype(np.float32))
-        y = torch.from_numpy(rng.integers(self.knowledge.classes, size=n))
-        mode: Mode = "train" if self.ladder.mode.value == "train" else "eval"
         before = net.weights()
         after = {name: w + torch.from_numpy(np.asarray(self.tensors[name], np.float32)) for name, w in before.items()}
         one, other = (
-            torch.cat([g.detach().reshape(-1) for g in net.gradient(x, y, weights, mode).values()]).double()
+            torch.cat([g.detach().reshape(-1) for g in self._probed(weights).values()]).double()
             for weights in (before, after)
         )
         cosine = float(one @ other / (one.norm() * other.norm()).clamp_min(1e-300))
         return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+    def _probed(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The gradient of random records, always the same, at some weights."""
+        rng, n = np.random.default_rng(0), max(2, min(self.batch or 8, 8))
+        mode: Mode = "train" if self.ladder.mode.value == "train" else "eval"
+        if self.net is not None and self.spec is not None:
+            spec = self.spec
+            low, high = (np.broadcast_to(b, spec.shape) for b in (spec.bounds.low, spec.bounds.high))
+            x = torch.from_numpy((rng.random((n, *spec.shape)) * (high - low) + low).astype(np.float32))
+            return self.net.gradient(x, torch.from_numpy(rng.integers(self.knowledge.classes, size=n)), weights, mode)
+        net = self.text_net
+        if net is None:
+            raise ValueError("a model was wanted: ask for it first")
+        ids = rng.integers(net.vocabulary, size=(n, min(8, net.length)))
+        y = torch.from_numpy(rng.integers(net.classes, size=n)) if net.classes else None
+        # Nothing is dropped: two gradients are to differ by their weights alone.
+        return net.gradient(Batch(ids, np.ones_like(ids, dtype=bool)), y, weights, "eval")

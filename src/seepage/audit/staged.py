@@ -25,6 +25,8 @@ from seepage.audit.records import (
 )
 from seepage.audit.scenery import Staged
 from seepage.audit.sentences import from_file as from_texts
+from seepage.audit.text_clients import from_file as from_text_clients
+from seepage.audit.text_clients import trains_on_texts
 from seepage.audit.training import Trainer
 from seepage.cases.world import World
 from seepage.core.errors import ConfigError
@@ -50,6 +52,8 @@ def staged(config: AuditConfig, *, base: Path, runs: Path, trust_pickle: bool = 
     """
     if config.victim.kind == "encoder":
         return from_texts(config, base)
+    if config.victim.kind == "federated" and trains_on_texts(config):
+        return from_text_clients(config, base)
     makers = {"update": _captured, "flower": _captured, "federated": _federation}
     return makers.get(config.victim.kind, _classifier)(Given(config, base, runs, trust_pickle))
 

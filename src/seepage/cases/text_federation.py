@@ -13,6 +13,7 @@ from seepage.cases.scene import Scene
 from seepage.core.case import Training
 from seepage.core.errors import ConfigError
 from seepage.core.recipe import Recipe
+from seepage.core.record import Check
 from seepage.core.records import Records
 from seepage.core.seeds import stream
 from seepage.core.victim import Updates
@@ -36,6 +37,7 @@ class TextFederation(Scene):
         clients: how many clients send an update.
         records: how many texts each of them has.
         knows: the rungs of the assumption ladder that the adversary is told.
+        checks: what was found when the texts were looked at.
     """
 
     of: ClassVar[str] = "clients who train on texts"
@@ -46,6 +48,7 @@ class TextFederation(Scene):
     clients: int = 8
     records: int = 4
     knows: frozenset[str] = DEFAULT
+    checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.members.texts:

@@ -8,6 +8,7 @@ from seepage.core.errors import ConfigError, DataError, did_you_mean
 from seepage.core.record import Check
 from seepage.core.records import Records, Splits
 from seepage.core.vocabulary import Modality
+from seepage.data.labels import class_numbers
 from seepage.data.reading import Reading
 from seepage.data.tables import evenly, is_table, read_frame
 
@@ -28,15 +29,22 @@ def are_texts(thing: Any) -> bool:
     return False
 
 
-def as_texts(thing: Any, column: str | None = None, reading: Reading = _DEFAULT, what: str = "members") -> Records:
+def as_texts(
+    thing: Any,
+    column: str | None = None,
+    reading: Reading = _DEFAULT,
+    what: str = "members",
+    class_names: Sequence[str] | None = None,
+) -> Records:
     """Texts as records.
 
     Args:
         thing: texts in memory, or the path of a text file (UTF-8, one record a line, empty lines left out), of a
             CSV, TSV or Parquet file.
         column: of a table, the column that holds the texts.
-        reading: `delimiter`, `id` and `limit` are used.
+        reading: `delimiter`, `id` and `limit` are used; of a table `target` too, the column of the classes.
         what: which records these are, for messages.
+        class_names: the classes to agree with (those of the members).
 
     Raises:
         ConfigError: for a column that is not named, or named where there is none.
@@ -47,7 +55,7 @@ def as_texts(thing: Any, column: str | None = None, reading: Reading = _DEFAULT,
             raise DataError(f"{what}: texts were wanted, got records of {thing.modality}")
         return thing
     if isinstance(thing, str | Path):
-        return _from_file(Path(thing), column, reading, what)
+        return _from_file(Path(thing), column, reading, what, class_names)
     if not are_texts(thing):
         raise DataError(
             f"{what}: a list of texts or the path of a file was wanted for an encoder of texts, got "
@@ -56,11 +64,13 @@ def as_texts(thing: Any, column: str | None = None, reading: Reading = _DEFAULT,
     return _records(list(thing), None, "", reading, what)
 
 
-def _from_file(path: Path, column: str | None, reading: Reading, what: str) -> Records:
+def _from_file(
+    path: Path, column: str | None, reading: Reading, what: str, class_names: Sequence[str] | None
+) -> Records:
     if not path.is_file():
         raise DataError(f"{what}: there is no file {path}; a text file with one record a line, or a table, was wanted")
     if is_table(path):
-        return _from_table(path, column, reading, what)
+        return _from_table(path, column, reading, what, class_names)
     if column is not None:
         raise ConfigError(f"{what}: text = '{column}' names a column, and {path.name} is no CSV, TSV or Parquet file")
     try:
@@ -73,12 +83,14 @@ def _from_file(path: Path, column: str | None, reading: Reading, what: str) -> R
     return _records([lines[row].strip() for row in rows], [f"line {row + 1}" for row in rows], path.name, reading, what)
 
 
-def _from_table(path: Path, column: str | None, reading: Reading, what: str) -> Records:
+def _from_table(
+    path: Path, column: str | None, reading: Reading, what: str, class_names: Sequence[str] | None
+) -> Records:
     frame = read_frame(path, reading.delimiter, what)
     names = [str(name) for name in frame.columns]
     if column is None:
         raise ConfigError(f"{what}: {path.name} is a table: say which column holds the texts, as text = '{names[0]}'")
-    for name in (column, reading.id):
+    for name in (column, reading.id, reading.target):
         if name is not None and name not in names:
             raise DataError(f"{what}: {path.name} has no column '{name}': {did_you_mean(name, names)}")
     found = frame[column]
@@ -91,15 +103,25 @@ def _from_table(path: Path, column: str | None, reading: Reading, what: str) -> 
     if not all(isinstance(value, str) for value in values):
         raise DataError(f"{what}: column '{column}' of {path.name} holds values of type {found.dtype}, no texts")
     ids = [f"row {row + 1}" for row in range(len(found))] if reading.id is None else [str(v) for v in frame[reading.id]]
-    return _records(values, ids, path.name, reading, what)
+    classes = None if reading.target is None else frame[reading.target].to_numpy()
+    return _records(values, ids, path.name, reading, what, classes, class_names)
 
 
-def _records(texts: Sequence[str], ids: Sequence[str] | None, source: str, reading: Reading, what: str) -> Records:
+def _records(
+    texts: Sequence[str],
+    ids: Sequence[str] | None,
+    source: str,
+    reading: Reading,
+    what: str,
+    classes: Any = None,
+    class_names: Sequence[str] | None = None,
+) -> Records:
     empty = next((i for i, text in enumerate(texts) if not text.strip()), None)
     if not texts or empty is not None:
         where = "" if not source else f" in {source}"
         raise DataError(f"{what}: {'there are no texts' if not texts else f'text {empty} is empty'}{where}")
-    records = Records.of_texts(texts, ids=ids or (), source=source)
+    y, names = (None, ()) if classes is None else class_numbers(classes, class_names, what)
+    records = Records.of_texts(texts, ids=ids or (), source=source, y=y, class_names=names)
     return evenly(records, reading.limit)
 
 

@@ -79,7 +79,8 @@ class Dager(TextGradientAttack):
         space = Span.of(layers[0].gradient(update))
         shown = f"the gradient of the first attention layer has rank {space.rank} of {space.size}"
         if space.rank == 0:
-            return Outlook(prospect="impossible", why=f"{shown}: it is zero")
+            why = f"{shown} above the noise of the update" if space.noisy else f"{shown}: it is zero"
+            return Outlook(prospect="impossible", why=why, change="less noise" if space.noisy else "")
         if not space.noisy and space.rank >= Reader(knowledge.net).capacity:
             return Outlook(
                 prospect="impossible",
@@ -89,7 +90,7 @@ class Dager(TextGradientAttack):
             )
         if space.noisy:
             return Outlook(
-                prospect="possible" if space.rank else "unlikely",
+                prospect="possible",
                 why=f"{shown} above the noise of the update: tokens can be told only as far as they stand out of it",
                 change="less noise; or more of it, or an update over more tokens than the model is wide",
             )
@@ -98,6 +99,15 @@ class Dager(TextGradientAttack):
                 prospect="possible",
                 why=f"{shown}, summed over local steps, of which all but the first saw other weights",
                 change="a single local step, or a lower learning rate",
+            )
+        second = Span.of(layers[1].gradient(update))
+        if not second.noisy and second.rank < space.rank:
+            return Outlook(
+                prospect="unlikely",
+                why=f"{shown}, and that of the second has rank {second.rank}: not every token's input to it lies in "
+                "its span (where the loss sees one token a text, the last layer's heads add two directions each), so "
+                "that texts cannot be put together",
+                change="a deeper model, shorter texts, or a loss over every token",
             )
         return Outlook(
             prospect="expected",
