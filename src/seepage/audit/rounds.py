@@ -1,5 +1,6 @@
 """A recorded run audited round by round: one audit for each update, and a table of what each gave away."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -177,4 +178,4 @@ def _strength(finding: Finding) -> tuple[float, float]:
 
 def _number(finding: Finding, name: str) -> float | None:
     value: Any = finding.facts.get(name)
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
