@@ -168,18 +168,16 @@ def _parts(message: Message) -> tuple[Arrays | None, dict[str, Any], dict[str, A
     arrays: Arrays | None = None
     config: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
-    for record in message.content.values():
+    for name, record in message.content.items():
+        if name.startswith(_SECURE):
+            # Keys, ciphertexts and stages of the protocol say nothing of the training.
+            continue
         if isinstance(record, ArrayRecord):
             # Models are sent as one record; of several the first is the model's.
             if arrays is None:
                 arrays = {key: np.array(value.numpy(), order="C") for key, value in record.items()}
         elif isinstance(record, ConfigRecord):
-            # Keys and ciphertexts of protocols say nothing of the training.
-            config |= {key: value for key, value in record.items() if not _is_bytes(value)}
+            config |= {key: value for key, value in record.items() if not isinstance(value, bytes)}
         else:
             metrics |= dict(record.items())
     return arrays or None, config, metrics
-
-
-def _is_bytes(value: Any) -> bool:
-    return isinstance(value, bytes) or (isinstance(value, list) and any(isinstance(one, bytes) for one in value))
