@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from seepage.audit.captured import Captured, names_of, read, scene_of
@@ -21,6 +22,8 @@ from seepage.targets.recordings import Exchange, Recording
 
 KEYS = ("recording", "round", "client", "net", "net_options", "build", "build_args", "classes", "class_names")
 ALL = "all"
+# Bytes of a number in single precision.
+_SINGLE = 4
 # What servers call the things they tell their clients; the first that is there counts.
 _SAID: Mapping[str, tuple[str, ...]] = {
     "rate": ("lr", "learning-rate", "learning_rate", "eta"),
@@ -74,6 +77,7 @@ def from_file(
         seed=config.seed,
     )
     told = {"round": float(chosen.round), "client": chosen.node, "records_said": known.batch, "clients": known.clients}
+    told["arrays_as"] = chosen.rounded
     facts = {**found.facts, **{name: value for name, value in told.items() if value is not None}}
     return replace(found, facts=facts, digest={**found.digest, "round": chosen.round, "client": chosen.node})
 
@@ -95,6 +99,13 @@ class Picked:
         said = {one.records for one in exchanges}
         self.records = said.pop() if len(said) == 1 else None
         self.config: Mapping[str, Any] = exchanges[0].config
+
+    @property
+    def rounded(self) -> str | None:
+        """The type of arrays that were sent in less than single precision, which swallows small changes, or None."""
+        kinds = {np.asarray(one).dtype for side in (self.before, self.after) for one in _arrays(side)}
+        short = sorted(str(kind) for kind in kinds if np.issubdtype(kind, np.floating) and kind.itemsize < _SINGLE)
+        return ", ".join(short) or None
 
 
 def picked(recording: Recording, number: Any = None, client: Any = None) -> Picked:
@@ -120,8 +131,18 @@ def picked(recording: Recording, number: Any = None, client: Any = None) -> Pick
     here = [one for one in recording.exchanges if one.round == number]
     before = next(one for one in here if one.sent is not None)
     after = next(one for one in recording.exchanges if one.round == number + 1 and one.sent is not None)
-    took_part = list({one.node: one for one in here}.values())
-    return Picked(number, ALL, took_part, before.before(), after.before())
+    return Picked(number, ALL, _took_part(here), before.before(), after.before())
+
+
+def _took_part(here: list[Exchange]) -> list[Exchange]:
+    """One exchange of each client whose update is in the mean of a round.
+
+    Those who say how many records they trained on, which in a protocol of several messages is said with the masked
+    update alone; where nobody says, those who sent one; and all, where that is not known either.
+    """
+    said = [one for one in here if one.records is not None]
+    sent = said or [one for one in here if one.missing is None] or here
+    return list({one.node: one for one in sent}.values())
 
 
 def filled(known: Round, chosen: Picked, run_config: Mapping[str, Any]) -> Round:
@@ -139,6 +160,10 @@ def filled(known: Round, chosen: Picked, run_config: Mapping[str, Any]) -> Round
         if value is not None and (name == "clients" or getattr(known, name) is None)
     }
     return replace(known, **missing)
+
+
+def _arrays(side: Any) -> list[Any]:
+    return list(side.values()) if isinstance(side, Mapping) else list(side)
 
 
 def _named(place: str, chosen: Picked) -> str:

@@ -1,6 +1,8 @@
 """A recorded run audited round by round: one audit for each update, and a table of what each gave away."""
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from seepage.audit.config import AuditConfig, read
 from seepage.audit.options import victim_options
 from seepage.audit.recorded import ALL
 from seepage.core.errors import ConfigError, SeepageError
-from seepage.core.progress import Listener
+from seepage.core.progress import Listener, Progress
 from seepage.core.record import AuditRecord, Finding
 from seepage.core.vocabulary import Leak
 from seepage.store.files import digest, write_json
@@ -62,6 +64,7 @@ def audit_rounds(
     fresh: bool = False,
     processes: int = 1,
     progress: Listener | None = None,
+    began: Callable[[str], None] | None = None,
     told: Callable[[Row], None] | None = None,
 ) -> tuple[Rounds, Path]:
     """Audit every update of a recording, one after another; each has a run of its own, and is reused when it is there.
@@ -76,7 +79,8 @@ def audit_rounds(
         trust_pickle: whether pickled files may be loaded; a pickle runs code.
         fresh: use no earlier finding.
         processes: worker processes of an audit; the attacks of "auto" are over before more have started.
-        progress: called with the progress of each audit.
+        progress: called with the progress of each audit; its `total` is the share of all updates.
+        began: called with the name of each update before its audit.
         told: called with each row when it is there.
 
     Returns:
@@ -94,15 +98,18 @@ def audit_rounds(
     options = victim_options(config, path.resolve().parent)
     if not isinstance(options.get("recording"), str):
         raise ConfigError(f'{path}: [victim] recording = "..." is missing: the folder that a run was recorded in')
-    recording = Recording.open(Path(options["recording"]))
-    key = digest([str(recording.path.resolve()), config.resolved()])[:8]
+    recording = Recording.open(Path(options["recording"]).resolve())
+    key = digest([str(recording.path), config.resolved()])[:8]
     place = (out or Path(config.run.out)) / f"rounds-{key}"
     place.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    for number, client, lost in updates(recording):
+    every = updates(recording)
+    for at, (number, client, lost) in enumerate(every):
         if lost is not None:
             row = Row(round=number, client=client, status="left out", reason=lost)
         else:
+            if began is not None:
+                began(f"round {number}, client {client} ({at + 1} of {len(every)})")
             picked = [*settings, f"victim.round={number}", f'victim.client="{client}"']
             play = partial(
                 audit_file,
@@ -112,7 +119,7 @@ def audit_rounds(
                 trust_pickle=trust_pickle,
                 fresh=fresh,
                 processes=processes,
-                progress=progress,
+                progress=None if progress is None else partial(_of_all, progress, at, len(every)),
             )
             row = _row(number, client, play)
         rows.append(row)
@@ -139,6 +146,10 @@ def updates(recording: Recording) -> list[tuple[int, str, str | None]]:
         if not readable and number in shown and number + 1 in shown:
             found.append((number, ALL, None))
     return found
+
+
+def _of_all(progress: Listener, at: int, count: int, step: Progress) -> None:
+    progress(replace(step, total=(at + step.total) / count, eta=None))
 
 
 def _row(number: int, client: str, play: Callable[[], tuple[AuditRecord, AuditConfig]]) -> Row:
@@ -177,4 +188,4 @@ def _strength(finding: Finding) -> tuple[float, float]:
 
 def _number(finding: Finding, name: str) -> float | None:
     value: Any = finding.facts.get(name)
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

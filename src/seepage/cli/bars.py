@@ -60,6 +60,24 @@ class Bars:
         if not self._quiet:
             self._console.print(f"  {text}", highlight=False, markup=False)
 
+    def about(self, whole: str) -> None:
+        """Say what the whole is from now on."""
+        self._progress.update(self._whole, description=whole)
+
+    def draw(self, step: Step) -> None:
+        """Move the bars by one step, and say nothing of it; on a pipe, nothing at all."""
+        if not self._live:
+            return
+        self._progress.update(self._whole, completed=step.total)
+        if step.state == "started":
+            self._tasks[step.task] = self._progress.add_task(
+                f"  {LABELS.get(step.task, step.task)}", total=1.0, left=""
+            )
+        elif step.task in self._tasks:
+            self._progress.update(self._tasks[step.task], completed=step.done)
+            if step.state != "moving":
+                self._progress.remove_task(self._tasks.pop(step.task))
+
     def listen(self, step: Step) -> None:
         """Take one step of progress from the audit."""
         name = LABELS.get(step.task, step.task) if step.judged else {**LABELS, **UNJUDGED}.get(step.task, step.task)

@@ -21,26 +21,37 @@ def command(
     """
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from seepage.audit.rounds import Row, audit_rounds
+    from seepage.cli.bars import Bars
     from seepage.report import write_reports
     from seepage.report.rounds import gave, write_rounds
 
     console = Console(width=None if Console().is_terminal else 160)
 
-    def told(row: Row) -> None:
-        if row.run is not None:
-            write_reports(Path(row.run))
-        if not quiet:
-            console.print(Text(f"  round {row.round}, client {row.client}: {gave(row.model_dump())}"))
+    with Bars(quiet, "the recorded run") as bars:
 
-    found, place = audit_rounds(file, settings, out=out, trust_pickle=trust_pickle, fresh=fresh, told=told)
+        def told(row: Row) -> None:
+            if row.run is not None:
+                write_reports(Path(row.run))
+            bars.say(f"round {row.round}, client {row.client}: {gave(row.model_dump())}")
+
+        found, place = audit_rounds(
+            file,
+            settings,
+            out=out,
+            trust_pickle=trust_pickle,
+            fresh=fresh,
+            progress=bars.draw,
+            began=bars.about,
+            told=told,
+        )
     written = write_rounds(place)
     if not quiet:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for head in ("round", "client", "what it gave away", "by", "what stands in attacks' way"):
-            table.add_column(head, overflow="fold")
+            # A node's number has up to 20 digits, which broken over lines nobody reads.
+            table.add_column(head, overflow="fold", no_wrap=head == "client")
         for row in found.rows:
             told_row = row.model_dump()
             table.add_row(

@@ -1,7 +1,7 @@
 """What a recorded run gave away round by round, as Markdown and as a page: from `rounds.json` alone."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ def gave(row: Mapping[str, Any]) -> str:
         return f"{row['verdict']}: leakage {value:.2f} [{low:.2f}, {high:.2f}]"
     if row["consistency"] is None:
         return "nothing that could be scored or held against the update"
-    alone = "" if row["alone"] is None else f" (a grey record's lies {row['alone']:.2g} off)"
-    return f"what was recovered makes an update {row['consistency']:.2g} from the one sent{alone}; not scored"
+    alone = "" if row["alone"] is None else f" (a grey record: {row['alone']:.2g})"
+    return f"makes an update {row['consistency']:.2g} off the one sent{alone}; not scored"
 
 
 def write_rounds(folder: Path) -> dict[str, Path]:
@@ -32,12 +32,35 @@ def write_rounds(folder: Path) -> dict[str, Path]:
         StoreError: when the table is missing or cannot be written beside.
     """
     found = read_json(folder / "rounds.json")
-    rows = [{**row, "gave": gave(row), "report": _report(row, folder)} for row in found["rows"]]
+    rows = [{**row, "gave": gave(row), "report": _report(row, folder), **_split(row)} for row in found["rows"]]
     title = found["title"] or "Updates of a recorded run"
-    html = render("rounds.html.j2", found=found, rows=rows, heads=_HEADS, title=title, version=__version__)
+    html = render(
+        "rounds.html.j2",
+        found=found,
+        rows=rows,
+        heads=_HEADS,
+        counts=counts(found["rows"]),
+        title=title,
+        version=__version__,
+    )
     write_bytes(folder / "rounds.html", html.encode())
     write_bytes(folder / "rounds.md", _markdown(found, rows).encode())
     return {"table": folder / "rounds.md", "page": folder / "rounds.html", "record": folder / "rounds.json"}
+
+
+def counts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many updates of how many rounds there are, and how many of them were not audited."""
+    rounds = len({row["round"] for row in rows})
+    told = [f"{len(rows)} update{'s' * (len(rows) != 1)} of {rounds} round{'s' * (rounds != 1)}"]
+    states = [row["status"] for row in rows]
+    told += [f"{states.count(state)} {state}" for state in ("left out", "failed") if state in states]
+    return ", ".join(told)
+
+
+def _split(row: Mapping[str, Any]) -> dict[str, str]:
+    """The first sentence of the pre-flight's answer, and the others."""
+    first, dot, rest = str(row["answer"]).partition(". ")
+    return {"short": first + dot.strip(), "rest": rest}
 
 
 def _report(row: Mapping[str, Any], folder: Path) -> str | None:
@@ -47,11 +70,11 @@ def _report(row: Mapping[str, Any], folder: Path) -> str | None:
 
 def _markdown(found: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     title = found["title"] or "Updates of a recorded run"
-    lines = [f"# {_cell(title)}", "", f"Recording: {_cell(found['recording'])}", ""]
+    lines = [f"# {_cell(title)}", "", f"Recording: {_cell(found['recording'])} ({counts(found['rows'])})", ""]
     lines += [f"| {' | '.join(_HEADS)} |", "|" + " --- |" * len(_HEADS)]
     for row in rows:
         client = row["client"] if row["report"] is None else f"[{row['client']}]({row['report']})"
-        cells = (row["round"], client, row["gave"], row["strongest"] or "", ", ".join(row["fails"]), row["answer"])
+        cells = (row["round"], client, row["gave"], row["strongest"] or "", ", ".join(row["fails"]), row["short"])
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
     lines += [
         "",

@@ -128,18 +128,20 @@ class RecordingGrid(Grid):
         before, config, _ = _parts(asked)
         metrics: dict[str, Any] = {}
         after = missing = None
-        if any(name.startswith(_SECURE) for name in _records(asked)):
-            missing = "it went through secure aggregation: what a client sends is masked"
-        elif reply is None:
+        if reply is None:
             missing = "the client did not answer in time"
         elif reply.has_error():
             missing = f"the client failed: {reply.error.reason or 'code ' + str(reply.error.code)}"
+        elif any(name.startswith(_SECURE) for name in _records(asked)):
+            missing = "it went through secure aggregation: what a client sends is masked"
+            # What is masked are weights; how many records they are of is told in the clear.
+            metrics = _parts(reply)[2]
         else:
             after, said, metrics = _parts(reply)
             metrics = {**said, **metrics}
             if before is None or after is None:
                 after, missing = None, "no weights were sent back" if after is None else "no weights were sent out"
-            elif list(before) != list(after):
+            elif set(before) != set(after):
                 after, missing = None, "other tensors came back than were sent out"
         done = Exchange(self._round(asked, config), str(asked.metadata.dst_node_id), config, metrics, missing)
         return done, before, after
@@ -166,7 +168,10 @@ def _parts(message: Message) -> tuple[Arrays | None, dict[str, Any], dict[str, A
     arrays: Arrays | None = None
     config: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
-    for record in message.content.values():
+    for name, record in message.content.items():
+        if name.startswith(_SECURE):
+            # Keys, ciphertexts and stages of the protocol say nothing of the training.
+            continue
         if isinstance(record, ArrayRecord):
             # Models are sent as one record; of several the first is the model's.
             if arrays is None:

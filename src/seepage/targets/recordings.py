@@ -11,6 +11,7 @@ killed run left behind is whole as far as it goes.
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -60,7 +62,7 @@ class Exchange:
         """How many records the client says it trained on."""
         for name in ("num-examples", "num_examples"):
             value = self.metrics.get(name)
-            if isinstance(value, int | float) and value >= 1:
+            if isinstance(value, int | float) and 1 <= value < math.inf:
                 return int(value)
         return None
 
@@ -71,6 +73,9 @@ class Exchange:
     def after(self) -> "Arrays | list[Array]":
         """The weights that came back, in the same form."""
         return _read(self.folder, self.reply, self)
+
+
+_EXCHANGE = TypeAdapter(Exchange)
 
 
 @dataclass(frozen=True)
@@ -110,18 +115,8 @@ class Recording:
 
     @cached_property
     def exchanges(self) -> tuple[Exchange, ...]:
-        """Every client's exchange of every round, in order.
-
-        Raises:
-            DataError: for a file that is damaged.
-        """
-        found: list[Exchange] = []
-        for place in sorted((self.path / _ROUNDS).glob("*/*.json")):
-            told = _json(place)
-            try:
-                found.append(Exchange(**told, folder=place.parent))
-            except TypeError as error:
-                raise DataError(f"recording: '{place}' is damaged ({error}); record the run again") from error
+        """Every client's exchange of every round, in order; one whose file is damaged is there as missing."""
+        found = [_exchange(place) for place in sorted((self.path / _ROUNDS).glob("*/*.json"))]
         return tuple(sorted(found, key=lambda one: (one.round, _order(one.node))))
 
     @property
@@ -160,8 +155,10 @@ class Recording:
         if isinstance(client, int) and 0 <= client < len(here):
             return here[client]
         nodes = ", ".join(one.node for one in here)
+        lost = [one.missing for one in self.exchanges if (one.round, one.node) == (number, str(client)) and one.missing]
+        why = f" that can be read: {lost[0]}" if lost else ""
         raise DataError(
-            f"recording: round {number} has no client {client}; there are {nodes} (or 0 to {len(here) - 1})"
+            f"recording: round {number} has no client {client}{why}; there are {nodes} (or 0 to {len(here) - 1})"
         )
 
 
@@ -188,7 +185,7 @@ class Writer:
         folder = self._path / _ROUNDS / f"{done.round:04d}"
         folder.mkdir(exist_ok=True, mode=0o700)
         stem = f"client-{done.node}"
-        again = len(list(folder.glob(f"{stem}*.json")))
+        again = len([*folder.glob(f"{stem}.json"), *folder.glob(f"{stem}-*.json")])
         stem = f"{stem}-{again}" if again else stem
         sent = reply = None
         if before is not None:
@@ -218,6 +215,23 @@ def _write(path: Path, content: bytes) -> None:
 
 def _encoded(told: Mapping[str, Any]) -> bytes:
     return json.dumps(told, indent=1, default=str, allow_nan=True).encode()
+
+
+def _exchange(place: Path) -> Exchange:
+    """An exchange from its file. One that is damaged costs its client alone: names tell the round and the node."""
+    try:
+        told = {**_json(place), "folder": place.parent}
+        return _EXCHANGE.validate_python(told)
+    except (DataError, ValidationError) as error:
+        said = error if isinstance(error, DataError) else f"'{place}' is damaged: {_first(error)}; record the run again"
+        why = str(said).removeprefix("recording: ")
+        number = int(place.parent.name) if place.parent.name.isdigit() else 0
+        return Exchange(number, place.stem.removeprefix("client-"), missing=why, folder=place.parent)
+
+
+def _first(error: ValidationError) -> str:
+    seen = error.errors()[0]
+    return f"{'.'.join(map(str, seen['loc']))}: {seen['msg']}"
 
 
 def _json(place: Path) -> dict[str, Any]:

@@ -132,7 +132,9 @@ def as_update(found: Mapping[str, Tensor], module: nn.Module, kind: str, what: s
             f"{what}: every tensor is zero, so that there is nothing to read: did the client train, are its layers "
             "frozen, or are before and after the same weights?"
         )
-    sent = {name: found[name].numpy() for name in buffers if name in found and found[name].is_floating_point()}
+    # By the model's own type: a mean over clients makes floating numbers of a count of batches.
+    floating = [name for name, own_one in buffers.items() if own_one.is_floating_point() and name in found]
+    sent = {name: found[name].numpy() for name in floating if found[name].is_floating_point()}
     return Update(tensors, kind, sent)
 
 

@@ -190,7 +190,7 @@ def _within(space: Mixtures, behind: Behind, rng: np.random.Generator) -> Float[
     for _ in range(DRAWN_POINTS):
         way = rng.normal(size=len(t))
         speed, gap = axes @ (way / np.linalg.norm(way)), space.base + axes @ t
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             ends = np.stack([(low - gap) / speed, (high - gap) / speed])
         first, last = np.nanmin(np.where(ends > 0, ends, np.inf)), np.nanmax(np.where(ends < 0, ends, -np.inf))
         t = t + rng.uniform(last, first) * way / np.linalg.norm(way)
