@@ -132,9 +132,9 @@ def wanted(attacks: Iterable[Attack], scene: Scene) -> list[str]:
     for attack in attacks:
         known = knowledge(attack.leak, scene, attack.form)
         asked: tuple[str, ...] = ()
-        if (isinstance(attack, InversionAttack) and isinstance(known, InversionKnowledge)) or (
-            isinstance(attack, GradientAttack) and isinstance(known, GradientKnowledge)
-        ):
+        if isinstance(attack, InversionAttack) and isinstance(known, InversionKnowledge):
+            asked = attack.priors(known)
+        if isinstance(attack, GradientAttack) and isinstance(known, GradientKnowledge):
             asked = attack.priors(known)
         found += [kind for kind in asked if kind not in ("pca", "own") and kind not in found]
     return found
