@@ -20,6 +20,7 @@ from seepage.attacks.gradient.yin2021_labels import GradInversionLabels
 from seepage.attacks.gradient.zhao2020 import IDLG
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.attack import LabelAttack
+from seepage.core.counts import whole_counts
 from seepage.core.knowledge import GradientKnowledge
 from seepage.core.records import Records
 from seepage.core.seeds import derive, stream
@@ -31,7 +32,7 @@ from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, Mode
 from seepage.models.recipes import seeded
 from seepage.models.training import fit_classifier
-from seepage.scoring.gradient_labels import overlap, rounded
+from seepage.scoring.gradient_labels import overlap
 
 BATCH, DRAWS, CLASSES = 64, 20, 10
 NETS: tuple[tuple[str, Mode], ...] = (
@@ -101,7 +102,7 @@ class Scene:
     def recall(self, attack: LabelAttack, sent: Updates, seed: int, *name: str) -> list[float]:
         """The recall of each batch."""
         shares = attack.run(Target(sent, attack.needs), self.knowledge, stream(seed, "labels", *name)).values
-        return [overlap(rounded(s, BATCH), t) for s, t in zip(shares, self.truth, strict=True)]
+        return [overlap(whole_counts(s, BATCH), t) for s, t in zip(shares, self.truth, strict=True)]
 
 
 def scene(name: str, mode: Mode, trained: int, public: bool, seed: int) -> Scene:
@@ -129,7 +130,7 @@ def scene(name: str, mode: Mode, trained: int, public: bool, seed: int) -> Scene
 def one(name: str, mode: Mode, trained: int, public: bool, seed: int) -> dict[str, float]:
     """Mean label recall of every attack on one network, and how good the network is."""
     played = scene(name, mode, trained, public, seed)
-    even = np.mean([overlap(rounded(np.ones(CLASSES), BATCH), t) for t in played.truth])
+    even = np.mean([overlap(whole_counts(np.ones(CLASSES), BATCH), t) for t in played.truth])
     found = {"accuracy": played.accuracy, "even": float(even)}
     for title, attack in ATTACKS.items():
         if attack.obstacle(played.knowledge, None) is None:

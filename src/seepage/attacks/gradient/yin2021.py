@@ -51,6 +51,7 @@ class GradInversion(GradientAttack):
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "statistics", "normalisation"})
     thorough: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     steps: int = Field(default=1000, ge=1, description="steps of Adam (20,000 as published)")
     restarts: int = Field(default=4, ge=1, description="seeds a client, held together; the one matched best is kept")
