@@ -203,7 +203,7 @@ def from_options(
             'and after = "..." (the weights of both), one of the two'
         )
     known = Round.of_table(table, pair)
-    module = _module(options, spec, seed, trust_pickle)
+    module = module_of(options, spec, seed, trust_pickle)
     given = (options["before"], options["after"]) if pair else options["update"]
     update = read(module, given, known.kind, weights=options.get("weights") is not None, trust_pickle=trust_pickle)
     return module, update, known, names_of(module, spec, options.get("classes"), options.get("class_names"))
@@ -263,9 +263,16 @@ def names_of(
     return tuple(str(i) for i in range(classes))
 
 
-def _module(options: Mapping[str, Any], spec: InputSpec, seed: int, trust_pickle: bool) -> nn.Module:
+def module_of(options: Mapping[str, Any], spec: InputSpec, seed: int, trust_pickle: bool) -> nn.Module:
+    """The model of an update: a built-in network or one that is built, with its weights where a file has them.
+
+    Raises:
+        ConfigError, ModelError: for what cannot be used.
+    """
     if ("net" in options) == ("build" in options):
-        raise ConfigError('[victim] kind = "update" needs net (a built-in network) or build (an import path)')
+        raise ConfigError(
+            "[victim] the model of an update is given by net (a built-in network) or build (an import path)"
+        )
     if "build" in options:
         return load_network(
             options["build"], options.get("weights"), options.get("build_args"), trust_pickle=trust_pickle

@@ -6,18 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from seepage.audit.captured import Captured, names_of, read, scene_of
+from seepage.audit.captured import Captured, module_of, names_of, read, scene_of
 from seepage.audit.config import AuditConfig
 from seepage.audit.records import beside, reading_of
 from seepage.audit.round import Round
 from seepage.core.errors import ConfigError, DataError, did_you_mean
 from seepage.core.knowledge import PriorSource
-from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
-from seepage.models.client_nets import client_net
-from seepage.targets import load_network
 from seepage.targets.recordings import Exchange, Recording
 
 KEYS = ("recording", "round", "client", "net", "net_options", "build", "build_args", "classes", "class_names")
@@ -55,7 +51,7 @@ def from_file(
         raise ConfigError('[victim] kind = "flower" needs recording = "...": the folder that a run was recorded in')
     recording = Recording.open(Path(options["recording"]))
     chosen = picked(recording, options.get("round"), options.get("client"))
-    module = _module(options, spec, config.seed, trust_pickle)
+    module = module_of(options, spec, config.seed, trust_pickle)
     update = read(module, (chosen.before, chosen.after), "delta", weights=False)
     known = filled(Round.of_table(config.federated, True), chosen, recording.about.get("run_config") or {})
     batch, nonmembers, public = (
@@ -168,14 +164,3 @@ def _arrays(side: Any) -> list[Any]:
 
 def _named(place: str, chosen: Picked) -> str:
     return place.replace("{client}", chosen.node).replace("{round}", str(chosen.round))
-
-
-def _module(options: Mapping[str, Any], spec: InputSpec, seed: int, trust_pickle: bool) -> nn.Module:
-    if ("net" in options) == ("build" in options):
-        raise ConfigError('[victim] kind = "flower" needs net (a built-in network) or build (an import path)')
-    if "build" in options:
-        return load_network(options["build"], None, options.get("build_args"), trust_pickle=trust_pickle)
-    classes = options.get("classes") or len(options.get("class_names") or ())
-    if not classes:
-        raise ConfigError("[victim] classes: how many classes the built-in network tells apart has to be said")
-    return client_net(options["net"], spec.shape, classes, derive(seed, "net"), **options.get("net_options", {}))
