@@ -12,6 +12,7 @@ from seepage.core.spec import InputSpec
 from seepage.core.victim import Update
 from seepage.core.vocabulary import Modality
 from seepage.defenses.training.dp_sgd import DPSGD
+from seepage.defenses.training.precode import Precode
 from seepage.defenses.updates.clip import Clip
 from seepage.defenses.updates.gaussian import GaussianNoise
 from seepage.defenses.updates.secure_aggregation import SecureAggregation
@@ -130,6 +131,19 @@ def test_the_defense_stands_before_every_client(spied: list[dict[str, torch.Tens
     train_federation(_net(), members, held, schedule, Clip(norm=1e-3), 5)
     moved = sum(float((spied[0][n] - w).square().sum()) for n, w in _net().weights(torch.float64).items()) ** 0.5
     assert 0 < moved <= 1.0001e-3
+
+
+def test_a_model_that_a_defense_extends_is_trained_whole(spied: list[dict[str, torch.Tensor]]) -> None:
+    members, held, schedule = _records(90, 1), _records(60, 2), Schedule(60, 6, 6, LocalTraining(), rate=0.3)
+    torch.manual_seed(0)
+    net = ClientNet(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), SPEC, 3)
+    defense = Precode(size=32, beta=1e-4)
+    found = train_federation(net, members, held, schedule, defense, 5)
+    start = defense.on_net(net)
+    assert found.values == start.parameters
+    moved = {name: float((spied[0][name] - w).abs().max()) for name, w in start.weights(torch.float64).items()}
+    assert min(moved.values()) > 1e-3
+    assert found.hits.mean() > 0.9
 
 
 def test_seconds_and_sizes_are_those_of_one_client() -> None:

@@ -88,6 +88,9 @@ def train_federation(
     """
     if members.y is None or held.y is None:
         raise DataError("a federation is trained on records with classes, and tried on others; there are none")
+    if defense is not None and defense.extends:
+        # All that such a defense does is in the model: that one is trained from the first round on.
+        net, defense = defense.on_net(net), None
     shards = _shards(len(members), schedule, seed)
     answered = _answered(defense, schedule.clients)
     module, before = net.module, net.weights()
