@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from arms import KINDS, LABELS, MALICIOUS
+from scipy.stats import ttest_1samp
 
 from seepage.core.record import Finding
 
@@ -57,8 +59,34 @@ def strongest(findings: Sequence[Finding]) -> Row | None:
     # Of all of the kind: what any of them shows, not the strongest alone.
     found["low_most"] = _rounded(max(part[2].low for part in scored))
     found["high_most"] = _rounded(max(part[2].high for part in scored))
+    found["apart"] = sorted(
+        {finding.attack for finding, s, part in scored if apart(finding, (s.value or 0.0) - part.value)}
+    )
     found["tried"] = {finding.attack: _rounded(part.value) for finding, _, part in scored}
     return found | ({"failed": failed} if failed else {})
+
+
+def apart(finding: Finding, control: float) -> bool:
+    """Whether the shares of records identified, one a client or sum, lie above a control, by Student's t at 95 %.
+
+    The intervals of findings hold for any distribution over units; with few of them they are wide. This one takes the
+    shares for normal, and sees what all of ten sums have in common.
+    """
+    shares = _shares(finding)
+    if len(shares) < 3:
+        return False
+    if np.ptp(shares) == 0:
+        return bool(shares[0] > control)
+    return bool(ttest_1samp(shares, control).confidence_interval(0.95).low > 0)
+
+
+def _shares(finding: Finding) -> np.ndarray:
+    """(k,) of each client or sum the share of its records that are identified, as the exposures say it."""
+    by_unit: dict[str, list[bool]] = {}
+    for one in finding.exposed:
+        unit, comma, _ = one.id.partition(", ")
+        by_unit.setdefault(unit if comma else "", []).append("; identified among" in one.evidence)
+    return np.array([np.mean(hits) for hits in by_unit.values()])
 
 
 def most(rows: Sequence[Row], kinds: Sequence[str], end: str) -> float | None:
@@ -68,9 +96,12 @@ def most(rows: Sequence[Row], kinds: Sequence[str], end: str) -> float | None:
 
 
 def indistinguishable(rows: Sequence[Row], kinds: Sequence[str]) -> bool | None:
-    """Whether no attack of these kinds has a leakage whose interval lies above 0; None where none was played."""
+    """Whether no attack of these kinds has a leakage above 0, by interval or `apart`; None where none was played."""
     low = most(rows, kinds, "low_most")
-    return None if low is None else low <= 0
+    seen = [
+        found["apart"] for told in rows for kind, found in told["kinds"].items() if kind in kinds and "apart" in found
+    ]
+    return None if low is None else low <= 0 and not any(seen)
 
 
 def reading_only() -> list[str]:
