@@ -224,7 +224,7 @@ def solve(
         search.run(samples, rng)
         if len(search.found) < b - 1:
             break
-        made = _completed(layer, search) if behind is None else most_confirmed(layer, search, behind, rng)
+        made = completed(layer, search) if behind is None else most_confirmed(layer, search, behind, rng)
         if not len(best.inputs) or (made.found, made.agreement.mean()) > (best.found, best.agreement.mean()):
             best = made
         wrong = np.nonzero(made.agreement < AGREED)[0]
@@ -301,7 +301,7 @@ def _independent(directions: list[Array], factors: Factors) -> bool:
     return bool(np.linalg.svd(np.array(directions), compute_uv=False)[-1] > factors.near * 1e-3)
 
 
-def _completed(layer: Layer, search: Search) -> Solution:
+def completed(layer: Layer, search: Search) -> Solution:
     """The inputs that the directions give, one direction at the most missing.
 
     Where one direction is missing, or wrong by a part of another, its own record comes out right for all that:
@@ -336,14 +336,14 @@ def _scaled(layer: Layer, factors: Factors, q: Float[Array, " b b"]) -> tuple[Fl
 
 
 def rectified(net: ClientNet, first: Entry) -> bool:
-    """Whether neurons of the first layer that are off get no gradient, and those that are on do: tried on a record."""
+    """Whether neurons of a layer that are off get no gradient, and those that are on do: tried on a record."""
     shape, bounds = net.spec.shape, net.spec.bounds
     low, high = np.broadcast_to(bounds.low, shape), np.broadcast_to(bounds.high, shape)
     record = np.random.default_rng(0).random((1, *shape)) * (high - low) + low
     x = torch.from_numpy(record.astype(np.float64))
     slope = net.gradient(x, torch.zeros(1, dtype=torch.long))
     held = net.weights(torch.float64)
-    seen = torch.from_numpy(record.reshape(-1) * first.scale + first.offset)
+    seen = net.inside(first.name, x)[0].detach().reshape(-1)
     before = held[first.weight].reshape(first.width, -1) @ seen + held[str(first.bias)]
     moved = slope[str(first.bias)].detach() != 0
     off = before < 0
