@@ -285,7 +285,7 @@ def _directions(
     unmixing: Unmixing,
     rng: np.random.Generator,
 ) -> Search:
-    """Directions of records: those found are taken out of the mixtures and the rest unmixed again, until none is new."""
+    """Directions of records: those found are taken out of the mixtures and the rest unmixed again, until none is."""
     b = factors.rank
     search = Search(factors, layer.positive(factors), layer.sides(factors))
     for _ in range(LAPS):
