@@ -4,9 +4,11 @@ from dataclasses import fields
 
 import numpy as np
 
+from seepage.attacks.gradient.inside import inside
 from seepage.audit.sighted import Sighted
 from seepage.core.assumptions import THREATS, Assumptions, Standing
 from seepage.core.outlook import Diagnostic
+from seepage.models.federated import ClientNet
 
 # Degrees by which a gradient may turn over a round and still pass for one.
 _STRAIGHT = 10.0
@@ -192,7 +194,9 @@ def first_layer(s: Sighted) -> Diagnostic | None:
     if s.net is None:
         return None
     first, assumption = s.first, "the records can be solved for in the first layer"
-    change = "a convolution or an embedding in front of it, or no bias; the other way: a fully connected first layer"
+    change = (
+        "an embedding in front of it, no bias, or fewer neurons than records; a convolution in front of it costs digits"
+    )
     if first is None:
         return None
     bias = "with" if first.bias is not None else "without"
@@ -204,7 +208,7 @@ def first_layer(s: Sighted) -> Diagnostic | None:
             assumption=assumption,
             holds="fails",
             found=found,
-            means=f"{why}: exact algebra on the first layer has no hold here, and an adversary has to fit the update",
+            means=f"{why}: exact algebra on the first layer has no hold here{_further(s.net)}",
             change="a fully connected first layer gives records away exactly",
         )
     return Diagnostic(
@@ -216,6 +220,16 @@ def first_layer(s: Sighted) -> Diagnostic | None:
         + (", and the bias says with which weights: exact attacks have their hold" if first.bias else ""),
         change=change,
     )
+
+
+def _further(net: ClientNet) -> str:
+    """What is to be said of layers further in."""
+    met = inside(net)
+    if met is None:
+        return ", and an adversary has to fit the update"
+    further = met.entry
+    told = f"{further.scale.size} features a record, may be unmixed by its {further.width} neurons"
+    return f"; the input of '{further.name}', {told}"
 
 
 def rank(s: Sighted) -> Diagnostic | None:
