@@ -91,6 +91,7 @@ class CocktailParty(GradientAttack):
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "mode", "normalisation"})
+    version: ClassVar[int] = 2
 
     objective: Literal["edges", "published"] = Field(default="edges", description="what components are found by")
     steps: int = Field(default=5000, ge=1, description="of Adam, for the 'published' objective")
