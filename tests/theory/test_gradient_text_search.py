@@ -86,15 +86,24 @@ def test_next_tokens_are_those_that_the_embeddings_stand_for() -> None:
     assert net.embedding not in found
 
 
-def test_problems_together_are_problems_apart() -> None:
-    net = net_of()
+@pytest.mark.parametrize("name", ["tiny-gpt", "tiny-bert"])
+def test_problems_together_are_problems_apart(name: str) -> None:
+    net = net_of(name)
     simulate = Embedded(net, matched_names(knowing(net)))
-    x = torch.randn(3, 2, 5, 64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(3, 2, 5, 64, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     y = torch.full((3, 2, 2), 0.5)
     together, alone = simulate(x, y), simulate._one(x[1], y[1])  # pyright: ignore[reportPrivateUsage]
     assert simulate._mapped  # pyright: ignore[reportPrivateUsage]
-    for name, tensor in alone.items():
-        assert torch.allclose(together[name][1], tensor, atol=1e-6), name
+    for own, tensor in alone.items():
+        assert torch.allclose(together[own][1], tensor, atol=1e-6), own
+    # And so are their slopes, by which a search goes.
+    draws = torch.Generator().manual_seed(1)
+    way = {own: torch.randn(tensor.shape, generator=draws) for own, tensor in alone.items()}
+    slopes = [
+        torch.autograd.grad(sum(((found[own] * way[own]).sum() for own in way), x.new_zeros(())), x)[0][1]
+        for found in ({own: tensor[1] for own, tensor in together.items()}, alone)
+    ]
+    assert torch.allclose(slopes[0], slopes[1], rtol=1e-3, atol=1e-3 * float(slopes[1].abs().max()))
 
 
 def test_the_distance_of_tag_is_by_hand() -> None:

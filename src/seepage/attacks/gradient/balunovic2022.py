@@ -52,6 +52,7 @@ class Lamp(TextGradientAttack):
     )
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "rate", "steps", "prior"})
     thorough: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     steps: int = Field(default=500, ge=1, description="steps of Adam; 2000 as published")
     restarts: int = Field(default=2, ge=1, description="searches a client; the one matched best is kept")

@@ -33,6 +33,7 @@ class Tag(TextGradientAttack):
     )
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "rate", "steps"})
     thorough: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     steps: int = Field(default=500, ge=1, description="steps of AdamW; 1000 and more as published")
     restarts: int = Field(default=2, ge=1, description="chance starts a client; the one matched best is kept")

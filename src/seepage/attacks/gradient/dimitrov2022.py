@@ -52,7 +52,7 @@ class FedAvgMatching(GradientAttack):
         {"batch", "labels", "counts", "rate", "local_batch", "steps", "epochs", "mode", "optimiser", "normalisation"}
     )
     thorough: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     steps: int = Field(default=600, ge=1, description="steps of Adam")
     restarts: int = Field(default=2, ge=1, description="random starts a client; the one matched best is kept")

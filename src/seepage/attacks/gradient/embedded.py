@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from seepage.attacks.gradient.embedding_rows import moved_rows
 from seepage.attacks.gradient.kept import left_out
+from seepage.attacks.gradient.written_out import WrittenOut
 from seepage.core.errors import DataError
 from seepage.core.knowledge import Knowledge, TextGradientKnowledge
 from seepage.core.outlook import Outlook
@@ -83,7 +84,8 @@ class Embedded:
         self._held.append(x)
         try:
             given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            out = functional_call(self._module, dict(weights), (), given).logits
+            with WrittenOut():
+                out = functional_call(self._module, dict(weights), (), given).logits
         finally:
             self._held.clear()
         if y is not None:

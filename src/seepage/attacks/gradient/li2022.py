@@ -45,7 +45,7 @@ class LatentMatching(GradientAttack):
     needs_public: ClassVar[bool] = True
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "normalisation", "prior"})
     thorough: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     prior: Literal["pca", "gan", "own"] = Field(default="pca", description="which prior is searched")
     components: int = Field(default=100, ge=1, description="size of a 'pca' prior at the most")

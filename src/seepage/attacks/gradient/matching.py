@@ -135,6 +135,7 @@ def _solve(net: ClientNet, got: Received, search: Search, starts: Tensor, client
     restarts, slots, shape = search.restarts, search.slots, search.coordinates.shape
     size = slots * int(np.prod(shape))
     owner = clients.repeat_interleave(restarts)
+    aims = got.wanted[owner]
     fixed = None
     if got.labels is not None:
         fixed = functional.one_hot(torch.from_numpy(got.labels), net.classes).to(starts)
@@ -152,7 +153,9 @@ def _solve(net: ClientNet, got: Received, search: Search, starts: Tensor, client
         return torch.softmax(v[:, size:].unflatten(1, (slots, net.classes)), dim=-1)
 
     def match(v: Tensor, rows: Tensor, x: Tensor) -> Tensor:
-        found, wanted = got.through(search.simulate(x, classes(v, rows)), got.wanted[owner[rows]], owner[rows])
+        # All rows in order need no copy.
+        aim = aims if len(rows) == len(aims) else aims[rows]
+        found, wanted = got.through(search.simulate(x, classes(v, rows)), aim, owner[rows])
         if got.kept is not None:
             found, wanted = found * got.kept, wanted * got.kept
         return search.objective(found, wanted)
