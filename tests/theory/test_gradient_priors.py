@@ -104,7 +104,7 @@ def off(x: np.ndarray, updates: Updates) -> np.ndarray:
 SEARCHES = [
     GIAS(prior="pca", components=12, steps=60, restarts=2, weight_steps=10),
     GIFD(prior="pca", components=12, steps=60, restarts=2, stage_steps=10),
-    GGL(prior="pca", components=12, generations=120, population=12),
+    GGL(prior="pca", components=12, generations=120, population=12, divergence=1e-5),
 ]
 
 
@@ -134,3 +134,202 @@ def test_beyond_its_range_weights_and_features_come_nearer_than_latents(attack: 
     assert decibels(further.x, x).min() > decibels(latents.x, x).min() + 2
     assert (off(further.x, sent(x)) < 0.5 * off(latents.x, sent(x))).all()
     assert further.facts["kept_after_latents"] == 1
+
+
+def own(generator: Any, size: int, spec: InputSpec = SPEC) -> Shelf:
+    prior: Prior = own_prior(generator, size, spec)
+    return Shelf(own=prior)
+
+
+class Folded(nn.Module):
+    """A generator that is linear but for a fold: pictures of 12 numbers, the mean record in its middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw = nn.Linear(12, 64)
+        with torch.no_grad():
+            self.draw.weight.copy_(torch.from_numpy(PRIOR.basis.T))
+            self.draw.bias.copy_(torch.from_numpy(PRIOR.mean))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.draw(z).clamp(0, 1).reshape(-1, 1, 8, 8)
+
+
+def test_gias_searches_the_weights_of_a_generator_of_ones_own_and_refuses_a_function() -> None:
+    x = smooth_pictures(1, stream(9, "private"), 8)
+    net = Folded()
+    attack = GIAS(prior="own", steps=40, restarts=1, weight_steps=60, weight_rate=0.01)
+    before = net.draw.weight.clone()
+    found = run(attack, sent(x), knows(1, priors=own(net, 12)))
+    latents = run(LatentMatching(prior="own", steps=40, restarts=1), sent(x), knows(1, priors=own(net, 12)))
+    assert off(found.x, sent(x))[0] < off(latents.x, sent(x))[0]
+    assert torch.equal(net.draw.weight, before)
+    with pytest.raises(ConfigError, match="bring a torch module"):
+        run(attack, sent(x), knows(1, priors=own(lambda z: net(z), 12)))
+
+
+def test_weights_are_a_record_s_own_and_latents_stay() -> None:
+    decode = PRIOR.decoder()
+    tuned = Tuned(decode, PRIOR.size)
+    z = torch.randn(2, 3, PRIOR.size, generator=torch.Generator().manual_seed(0))
+    v = tuned.begin(z).requires_grad_(True)
+    torch.testing.assert_close(tuned.records(v), Latents(decode, PRIOR.size).records(z))
+    (slope,) = torch.autograd.grad(tuned.records(v)[0, 1].sum(), v)
+    assert not slope[..., : PRIOR.size].any()
+    assert slope[0, 1].any()
+    assert not slope[1].any()
+    assert not slope[0, [0, 2]].any()
+
+
+def small_gan() -> GANPrior:
+    torch.manual_seed(0)
+    nets = Generator((1, 8, 8), size=6, width=4), Critic((1, 8, 8), 4, 0, normed=False)
+    for net in nets:
+        net.eval().requires_grad_(False)
+    return GANPrior(SPEC, *nets, Components(torch.zeros(1, 64), torch.zeros(6, 64)))
+
+
+class Branching(nn.Module):
+    """A generator that looks at values, as no mapped one may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw = nn.Linear(6, 64)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        drawn = torch.sigmoid(self.draw(z)).reshape(-1, 1, 8, 8)
+        return drawn if float(z.detach().sum()) > 0 else drawn + 0
+
+
+@pytest.mark.parametrize("make", [small_gan, lambda: own_prior(Branching(), 6, SPEC)], ids=["gan", "branching"])
+def test_a_generator_draws_each_record_by_its_own_weights(make: Callable[[], Prior]) -> None:
+    decode = make().decoder()
+    assert isinstance(decode, Tunable)
+    z = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+    weights = {name: w.expand(3, *w.shape).clone() for name, w in decode.weights.items()}
+    torch.testing.assert_close(decode.drawn(weights, z), decode(z))
+    for weight in weights.values():
+        weight[1] += 0.1
+    changed = decode.drawn(weights, z)
+    torch.testing.assert_close(changed[[0, 2]], decode(z)[[0, 2]])
+    assert float((changed[1] - decode(z)[1]).abs().max()) > 1e-3
+
+
+def nearest_in_the_ball(x: np.ndarray, radius: float) -> np.ndarray:
+    """The projection onto an l1 ball by bisection of its one threshold."""
+    if np.abs(x).sum() <= radius:
+        return x
+    low, high = 0.0, float(np.abs(x).max())
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.maximum(np.abs(x) - middle, 0).sum() > radius else (low, middle)
+    return np.sign(x) * np.maximum(np.abs(x) - low, 0)
+
+
+def test_features_are_held_in_the_balls_around_where_they_came_from() -> None:
+    draws = torch.Generator().manual_seed(0)
+    centre = torch.randn(3, 2, 4, 2, 2, generator=draws)
+    features = Features(lambda h: h, centre, 1.5)
+    v = centre + 0.4 * torch.randn(3, 2, 4, 2, 2, generator=draws)
+    v[0, 0] = centre[0, 0] + 0.01
+    held = (features.inside(v) - centre).reshape(6, -1).double().numpy()
+    wanted = [nearest_in_the_ball(row, 1.5) for row in (v - centre).reshape(6, -1).double().numpy()]
+    np.testing.assert_allclose(held, np.stack(wanted), atol=1e-5)
+    assert np.abs(held).sum(axis=1).max() <= 1.5 + 1e-4
+    torch.testing.assert_close(features.inside(v)[0, 0], v[0, 0])
+
+
+@pytest.mark.parametrize("rate", [0.02, 50.0])
+def test_gifd_is_never_farther_than_where_it_started(rate: float) -> None:
+    """At a rate that leaves the record behind the latents' result is what is kept."""
+    x = smooth_pictures(2, stream(9, "private"), 8)
+    latents = run(LatentMatching(components=12, steps=30, restarts=2), sent(x), knows(2))
+    attack = GIFD(prior="pca", components=12, steps=30, restarts=2, stage_steps=8, stage_rate=rate, radius=1e3)
+    found = run(attack, sent(x), knows(2))
+    assert latents.confidence is not None
+    assert found.confidence is not None
+    # The starts are drawn after the features' scale, and so are others: the bound is the search's own first part.
+    alone = run(attack.model_copy(update={"stage_steps": 1, "stage_rate": 1e-12}), sent(x), knows(2))
+    assert alone.confidence is not None
+    assert (found.confidence >= alone.confidence - 1e-6).all()
+    if rate > 1:
+        assert found.facts["kept_after_latents"] == 0
+        np.testing.assert_allclose(found.x, alone.x, atol=1e-5)
+
+
+@pytest.mark.parametrize("defense", [Sign(), Quantise(format="int4"), TopKUpdate(keep=0.1), Clip(norm=0.1)], ids=str)
+def test_what_a_defense_does_is_done_to_simulated_updates(defense: Defense) -> None:
+    x = drawable(2)
+    bare, behind = sent(x), sent(x, defense)
+    done = applied([defense], behind.clients, NAMES, scale=-2.0)
+
+    def flat(updates: Updates) -> torch.Tensor:
+        rows = [np.concatenate([u.tensors[name].reshape(-1) for name in NAMES]) for u in updates.clients]
+        return -2.0 * torch.from_numpy(np.stack(rows)).double()
+
+    found, wanted = done(flat(bare), flat(behind), torch.arange(2))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_noise_is_not_done_and_nothing_is_taken_off_a_sum() -> None:
+    updates = sent(drawable(2))
+    noisy = applied([GaussianNoise(clip=0.1), Sign()], updates.clients, NAMES)
+    assert [step if isinstance(step, tuple) else step.name for step in noisy.steps] == [(0.1, 2), "sign"]
+    chance = applied([Quantise(format="int4", stochastic=True)], updates.clients, NAMES)
+    assert chance.steps == ()
+    assert applied([TopKUpdate(keep=0.1), SecureAggregation()], updates.clients, NAMES).steps == ()
+
+
+def test_ggl_finds_latents_behind_signs() -> None:
+    """Signs have no slope; a search without slopes finds what made them."""
+    x = drawable(2)
+    attack = SEARCHES[2]
+    found = run(attack, sent(x, Sign()), knows(2, (Sign(),)))
+    assert decibels(found.x, x).min() > 22
+    assert any("'sign'" in note for note in found.notes)
+    unaware = run(attack, sent(x, Sign()), knows(2))
+    assert decibels(found.x, x).min() > decibels(unaware.x, x).max()
+
+
+def test_evolution_finds_the_minimum_of_every_row_and_no_row_moves_another() -> None:
+    lowest = torch.tensor([[0.3, -0.5, 0.2], [-0.1, 0.4, 0.6]])
+    bends = torch.tensor([1.0, 4.0, 9.0])
+
+    def ask(v: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return ((v - lowest[rows]).pow(2) * bends).sum(1)
+
+    def search(at_once: int) -> Evolution:
+        return Evolution(60, 8, 0.5, False, stream(0, "evolution"), at_once)
+
+    both = search(1024)(torch.zeros(2, 3), ask, lambda v: v)
+    torch.testing.assert_close(both.v, lowest, rtol=0, atol=1e-2)
+    alone = search(5)(torch.zeros(1, 3), ask, lambda v: v)
+    torch.testing.assert_close(alone.v[0], both.v[0], rtol=0, atol=1e-6)
+    assert bool((both.cost[1:] <= both.cost[:-1]).all())
+    single = search(1024)(torch.zeros(1, 1), lambda v, rows: (v[:, 0] - 0.4).pow(2), lambda v: v)
+    assert float(single.v[0, 0]) == pytest.approx(0.4, abs=1e-2)
+
+
+def test_the_divergence_is_that_of_two_normal_distributions() -> None:
+    numbers = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 + 0.5
+    found = normal(1.0)(numbers, numbers, torch.arange(2))
+    standard = torch.distributions.Normal(0.0, 1.0)
+    fitted = torch.distributions.Normal(numbers.mean(dim=2), numbers.std(dim=2, unbiased=False))
+    torch.testing.assert_close(found, torch.distributions.kl_divergence(fitted, standard).sum(dim=1))
+
+
+def test_double_precision_goes_through_a_prior_too() -> None:
+    x = drawable(1)
+    found = run(LatentMatching(components=12, steps=40, restarts=1, precision="double"), sent(x), knows(1))
+    assert decibels(found.x, x).min() > 25
+
+
+def test_what_to_expect_is_said_beforehand() -> None:
+    update = sent(drawable(1)).clients[0]
+    for attack in SEARCHES:
+        outlook = attack.outlook(knows(1), update)
+        assert outlook is not None
+        assert outlook.prospect == "possible"
+        assert "200 public records" in outlook.why
+        assert outlook.seconds is not None
+    assert GIAS().obstacle(GradientKnowledge(spec=SPEC, net=NET, classes=CLASSES, clients=1), None) is not None

@@ -5,7 +5,6 @@ normalisation, or a quarter of the value range where none is declared. Rates and
 same whatever the records are.
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
@@ -154,22 +153,30 @@ class Features:
 class Tuned:
     """The weights of a prior's generator, a set for each record, whose latent stays as it is.
 
-    A record is its latent and its weights, one after the other; the latents have no slope.
+    A record is its latent and its weights, one after the other; the latents have no slope. Weights are in units of the
+    root mean square of their tensor, so that a rate means the same for every tensor and generator (of all weights
+    together for a tensor of zeros).
     """
 
     def __init__(self, decoder: Tunable, size: int):
         self._decoder, self._latent = decoder, size
         self._shapes = {name: tuple(weight.shape) for name, weight in decoder.weights.items()}
-        self.shape = (size + sum(math.prod(shape) for shape in self._shapes.values()),)
+        self._sizes = [weight.numel() for weight in decoder.weights.values()]
+        self.shape = (size + sum(self._sizes),)
+        whole = torch.cat([weight.flatten() for weight in decoder.weights.values()]).float()
+        spread = [part.pow(2).mean().sqrt() for part in whole.split(self._sizes)]
+        usual = whole.pow(2).mean().sqrt().clamp_min(1e-12)
+        units = [torch.where(one > 0, one, usual).expand(size) for one, size in zip(spread, self._sizes, strict=True)]
+        self._units = torch.cat(units)
+        self._weights = whole / self._units
 
     def begin(self, z: Tensor) -> Tensor:
         """The numbers of records with these latents (p, b, size) and the weights that the generator came with."""
-        weights = torch.cat([weight.flatten() for weight in self._decoder.weights.values()])
-        return torch.cat([z, weights.to(z).expand(*z.shape[:2], -1)], dim=2)
+        return torch.cat([z, self._weights.to(z).expand(*z.shape[:2], -1)], dim=2)
 
     def records(self, v: Tensor) -> Tensor:
         rows = v.flatten(0, 1)
-        parts = rows[:, self._latent :].split([math.prod(shape) for shape in self._shapes.values()], dim=1)
+        parts = (rows[:, self._latent :] * self._units).split(self._sizes, dim=1)
         weights = {n: part.unflatten(1, s) for (n, s), part in zip(self._shapes.items(), parts, strict=True)}
         return self._decoder.drawn(weights, rows[:, : self._latent].detach()).unflatten(0, v.shape[:2])
 

@@ -1,5 +1,6 @@
 """GIFD: gradients matched over a prior's latents, then over its generator's features, stage by stage."""
 
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from seepage.attacks.gradient.objectives import OBJECTIVES, ObjectiveName
 from seepage.attacks.gradient.outlooks import matching_obstacle
 from seepage.attacks.gradient.received import LabelsFrom, received
 from seepage.attacks.inversion.parts import torch_rng
-from seepage.attacks.inversion.qiu2024 import SCALED_BY, chained
+from seepage.attacks.inversion.qiu2024 import SCALED_BY, Map, chained
 from seepage.core.attack import GradientAttack
 from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import GradientKnowledge, Knowledge
@@ -66,7 +67,7 @@ class GIFD(GradientAttack):
     spread: float = Field(default=0.3, gt=0, description="of the random start, in standard deviations of the prior")
     stages: int = Field(default=3, ge=1, description="stages of the generator searched after the latents, at the most")
     stage_steps: int = Field(default=100, ge=1, description="steps of Adam on each stage's features")
-    stage_rate: float = Field(default=0.02, gt=0, description="of Adam on features, in mean absolute features")
+    stage_rate: float = Field(default=0.05, gt=0, description="of Adam on features, in mean absolute features")
     radius: float = Field(default=0.3, gt=0, description="l1 radius a feature, in mean absolute features")
     objective: ObjectiveName = Field(default="cosine", description="how far two updates lie from each other")
     latent_weight: float = Field(default=1e-4, ge=0, description="weight of the latent's mean square")
@@ -109,18 +110,17 @@ class GIFD(GradientAttack):
         features = torch.randn(SCALED_BY, prior.size, generator=draws)
         found: list[Onward] = []
         for stage in range(1, min(self.stages, len(maps) - 1) + 1):
-            one, after = maps[stage - 1], chained(maps[stage:])
             with torch.no_grad():
-                features = one(features)
-            weigh = float(features.abs().mean())
-            size = features[0].numel()
-            radius = self.radius * weigh * size
-
-            def begin(held: Tensor, one=one, after=after, radius=radius) -> tuple[Coordinates, Tensor]:  # noqa: ANN001
-                with torch.no_grad():
-                    centre = one(held.flatten(0, 1)).unflatten(0, held.shape[:2])
-                return Features(after, centre, radius), centre
-
+                features = maps[stage - 1](features)
+            weigh, size = float(features.abs().mean()), features[0].numel()
+            begin = partial(_around, maps[stage - 1], chained(maps[stage:]), self.radius * weigh * size)
             optimiser = Adam(self.stage_steps, self.stage_rate * weigh, "none", "cosine")
             found.append(Onward(begin, optimiser, size, smooth(self.tv)))
         return tuple(found)
+
+
+def _around(one: Map, after: Map, radius: float, held: Tensor) -> tuple[Coordinates, Tensor]:
+    """The features that a stage makes of what was held (p, b, ...), to be searched in the l1 balls around them."""
+    with torch.no_grad():
+        centre = one(held.flatten(0, 1)).unflatten(0, held.shape[:2])
+    return Features(after, centre, radius), centre

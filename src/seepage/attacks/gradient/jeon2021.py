@@ -37,11 +37,13 @@ from seepage.models.priors import Tunable
 class GIAS(GradientAttack):
     """A search of the latents, then one of the generator's weights, a set of them for each record.
 
-    First min over z of the objective between g(G_w(z), y) and g*, as `latent-matching` does; then, with z held, min over
-    w_1, ..., w_b of the objective between g(G_w1(z_1), ..., G_wb(z_b), y) and g*, plus `tv` TV, by Adam from
-    the weights that the generator was trained to. The weights reach records that no latent draws. Of a client's
-    restarts the one whose latents match best goes on; whichever of the two searches matches better is kept. As
-    published the latents are searched by Adam as well; here by L-BFGS.
+    First min over z of the objective between g(G_w(z), y) and g*, as `latent-matching` does; then, with z held, min
+    over w_1, ..., w_b of the objective between g(G_w1(z_1), ..., G_wb(z_b), y) and g*, plus `tv` TV, by Adam from the
+    weights that the generator was trained to. The weights reach records that no latent draws. Of a client's restarts
+    the one whose latents match best goes on; whichever of the two searches matches better is kept. As published the
+    latents are searched by Adam too, and the rate on weights is absolute; here the latents are searched by L-BFGS, and
+    the rate is in units of each tensor, for generators of any scale. Learning the generator from updates of many
+    rounds, the paper's other half, is not done here.
     """
 
     name: ClassVar[str] = "gias"
@@ -60,8 +62,8 @@ class GIAS(GradientAttack):
     restarts: int = Field(default=4, ge=1, description="random starts a client; the one matched best goes on")
     spread: float = Field(default=0.3, gt=0, description="of the random start, in standard deviations of the prior")
     weight_steps: int = Field(default=300, ge=1, description="steps of Adam on the weights")
-    weight_rate: float = Field(default=1e-3, gt=0, description="of Adam on the weights")
-    schedule: Schedule = Field(default="steps", description="how that rate falls: 'steps' as published")
+    weight_rate: float = Field(default=0.01, gt=0, description="of Adam, in root mean squares of each tensor")
+    schedule: Schedule = Field(default="cosine", description="how that rate falls: 'steps' as published")
     objective: ObjectiveName = Field(default="cosine", description="how far two updates lie from each other")
     latent_weight: float = Field(default=1e-4, ge=0, description="weight of the latent's mean square")
     tv: float = Field(default=1e-4, ge=0, description="weight of total variation while weights are searched")

@@ -28,9 +28,9 @@ class LatentMatching(GradientAttack):
     """Gradients matched over the latents of a prior learned from public records.
 
     min over z of the objective between g(G(z), y) and g*, plus `latent_weight` |z|^2 / size, each record's latent
-    starting near the prior's middle. Jeon et al. go on to the generator's own weights (`gias`), Li et al. search without
-    slopes under a defense (`ggl`). A prior that cannot draw the record bounds what can be
-    found, and what it draws by itself is no leak: read it beside the control `prior_draw`.
+    starting near the prior's middle. Jeon et al. go on to the generator's own weights (`gias`), Li et al. search
+    without slopes under a defense (`ggl`). A prior that cannot draw the record bounds what can be found, and what it
+    draws by itself is no leak: read it beside the control `prior_draw`.
     """
 
     name: ClassVar[str] = "latent-matching"

@@ -49,13 +49,13 @@ class GGL(GradientAttack):
     prior: PriorName = Field(default="gan", description="which prior is searched")
     components: int = Field(default=100, ge=1, description="size of a 'pca' prior at the most")
     generations: int = Field(default=200, ge=1, description="how often the distribution of latents is moved")
-    population: int = Field(default=30, ge=4, description="candidates a generation and restart")
+    population: int = Field(default=20, ge=4, description="candidates a generation and restart")
     restarts: int = Field(default=1, ge=1, description="random starts a client; the one matched best is kept")
-    radius: float = Field(default=0.5, gt=0, description="first standard deviation, in the prior's; 1 as published")
+    radius: float = Field(default=0.3, gt=0, description="first standard deviation, in the prior's; 1 as published")
     spread: float = Field(default=0.1, gt=0, description="of the random start, in standard deviations of the prior")
     covariance: Literal["full", "diagonal"] = Field(default="full", description="what is adapted")
     objective: ObjectiveName = Field(default="relative", description="how far two updates lie from each other")
-    divergence: float = Field(default=1e-3, ge=0, description="weight of the latent's divergence from standard normal")
+    divergence: float = Field(default=0.01, ge=0, description="weight of the latent's divergence from standard normal")
     labels: LabelsFrom = Field(default="auto", description="'auto': told or read off; 'joint': found with the records")
 
     def priors(self, knowledge: GradientKnowledge) -> tuple[str, ...]:
