@@ -29,7 +29,7 @@ from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.target import Target
 from seepage.core.victim import Updates
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Modality
 from seepage.defenses.updates.clip import Clip
 from seepage.defenses.updates.gaussian import GaussianNoise
 from seepage.defenses.updates.quantise import Quantise
@@ -331,4 +331,10 @@ def test_what_to_expect_is_said_beforehand() -> None:
         assert outlook.prospect == "possible"
         assert "200 public records" in outlook.why
         assert outlook.seconds is not None
-    assert GIAS().obstacle(GradientKnowledge(spec=SPEC, net=NET, classes=CLASSES, clients=1), None) is not None
+    bare = GradientKnowledge(spec=SPEC, net=NET, classes=CLASSES, clients=1)
+    assert "public records" in str(GIAS().obstacle(bare, None))
+    table = GradientKnowledge(
+        public=PUBLIC, spec=InputSpec((5,), modality=Modality.TABLE), net=NET, classes=CLASSES, clients=1
+    )
+    assert "take prior = 'pca'" in str(GIFD().obstacle(table, None))
+    assert GIFD(prior="pca").obstacle(table, None) is None

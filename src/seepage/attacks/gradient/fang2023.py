@@ -18,11 +18,11 @@ from seepage.attacks.gradient.latents import (
     moved_on,
     prior_facts,
     prior_named,
+    prior_obstacle,
     smooth,
 )
 from seepage.attacks.gradient.matching import Onward, Search, reconstruction, solve
 from seepage.attacks.gradient.objectives import OBJECTIVES, ObjectiveName
-from seepage.attacks.gradient.outlooks import matching_obstacle
 from seepage.attacks.gradient.received import LabelsFrom, received
 from seepage.attacks.inversion.parts import torch_rng
 from seepage.attacks.inversion.qiu2024 import SCALED_BY, Map, chained
@@ -78,12 +78,12 @@ class GIFD(GradientAttack):
         return (self.prior,)
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)
+        return prior_obstacle(knowledge, self.prior) or super().obstacle(knowledge, budget)
 
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
         evaluations = self.steps + self.stages * self.stage_steps
         beyond = "features within balls reach a little beyond what it draws"
-        return latent_outlook(knowledge, update, evaluations, self.restarts, beyond)
+        return latent_outlook(knowledge, update, evaluations, self.restarts, 1, beyond)
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction:
         prior = prior_named(knowledge, self.prior, self.components)

@@ -16,11 +16,11 @@ from seepage.attacks.gradient.latents import (
     moved_on,
     prior_facts,
     prior_named,
+    prior_obstacle,
     smooth,
 )
 from seepage.attacks.gradient.matching import Onward, Search, reconstruction, solve
 from seepage.attacks.gradient.objectives import OBJECTIVES, ObjectiveName
-from seepage.attacks.gradient.outlooks import matching_obstacle
 from seepage.attacks.gradient.received import LabelsFrom, received
 from seepage.attacks.inversion.parts import torch_rng
 from seepage.core.attack import GradientAttack
@@ -73,12 +73,12 @@ class GIAS(GradientAttack):
         return (self.prior,)
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)
+        return prior_obstacle(knowledge, self.prior) or super().obstacle(knowledge, budget)
 
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
         evaluations = self.steps + self.weight_steps
         beyond = "its weights reach what its latents do not, where the update is not noisy"
-        return latent_outlook(knowledge, update, evaluations, self.restarts, beyond)
+        return latent_outlook(knowledge, update, evaluations, self.restarts, 4, beyond)
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction:
         prior = prior_named(knowledge, self.prior, self.components)

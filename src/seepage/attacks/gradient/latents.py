@@ -7,11 +7,13 @@ from torch import Tensor
 
 from seepage.attacks.gradient.matching import Penalty, Solved
 from seepage.attacks.gradient.objectives import total_variation
-from seepage.attacks.gradient.outlooks import matching_outlook
-from seepage.core.knowledge import GradientKnowledge
+from seepage.attacks.gradient.outlooks import matching_obstacle, matching_outlook
+from seepage.core.knowledge import GradientKnowledge, Knowledge
 from seepage.core.outlook import Outlook
 from seepage.core.victim import Update
+from seepage.core.vocabulary import Modality
 from seepage.models.priors import Prior, prior_for
+from seepage.models.priors.gan_nets import LEAST_SIDE
 
 PriorName = Literal["pca", "gan", "own"]
 
@@ -53,6 +55,20 @@ def normal(weight: float) -> Penalty:
     return penalty
 
 
+def prior_obstacle(knowledge: Knowledge, name: PriorName) -> str | None:
+    """Why no update can be simulated, or no such prior be learned; None where both can."""
+    why = matching_obstacle(knowledge)
+    if why is not None or name != "gan" or not isinstance(knowledge, GradientKnowledge):
+        return why
+    shape = knowledge.spec.shape
+    if knowledge.spec.modality is Modality.IMAGE and min(shape[1:]) >= LEAST_SIDE:
+        return None
+    return (
+        f"a GAN draws pictures of at least {LEAST_SIDE} x {LEAST_SIDE}, and the records are a "
+        f"{knowledge.spec.modality} of shape {shape}: take prior = 'pca'"
+    )
+
+
 def prior_facts(prior: Prior) -> dict[str, float | str | None]:
     """What a finding says of the prior."""
     return {f"prior_{name}": value for name, value in prior.facts.items()}
@@ -64,7 +80,7 @@ def moved_on(solved: Solved) -> dict[str, float | str | None]:
 
 
 def latent_outlook(
-    knowledge: GradientKnowledge, update: Update, evaluations: int, restarts: int, beyond: str
+    knowledge: GradientKnowledge, update: Update, evaluations: int, restarts: int, most: int, beyond: str
 ) -> Outlook | None:
     """What a search within a prior can do: as matching, where what the prior draws is what can be found.
 
@@ -73,9 +89,10 @@ def latent_outlook(
         update: one that was sent.
         evaluations: of each problem.
         restarts: problems a client.
+        most: up to how many records an update published results are of.
         beyond: what of the records that the prior does not draw can be found, in a sentence.
     """
-    plain = matching_outlook(knowledge, update, evaluations, restarts, most=4)
+    plain = matching_outlook(knowledge, update, evaluations, restarts, most)
     if plain is None or plain.prospect == "impossible":
         return plain
     public = 0 if knowledge.public is None else len(knowledge.public)

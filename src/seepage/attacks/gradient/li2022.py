@@ -8,10 +8,10 @@ from pydantic import Field
 from seepage.attacks.gradient.coordinates import Latents
 from seepage.attacks.gradient.descent import QuasiNewton
 from seepage.attacks.gradient.gradients import gradients_of
-from seepage.attacks.gradient.latents import PriorName, likely, prior_facts, prior_named
+from seepage.attacks.gradient.latents import PriorName, likely, prior_facts, prior_named, prior_obstacle
 from seepage.attacks.gradient.matching import Search, reconstruction, solve
 from seepage.attacks.gradient.objectives import OBJECTIVES, ObjectiveName
-from seepage.attacks.gradient.outlooks import matching_obstacle, matching_outlook
+from seepage.attacks.gradient.outlooks import matching_outlook
 from seepage.attacks.gradient.received import LabelsFrom, received
 from seepage.attacks.gradient.zhu2019 import PRECISIONS
 from seepage.attacks.inversion.parts import torch_rng
@@ -60,7 +60,7 @@ class LatentMatching(GradientAttack):
         return (self.prior,)
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)
+        return prior_obstacle(knowledge, self.prior) or super().obstacle(knowledge, budget)
 
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
         return matching_outlook(knowledge, update, self.steps, self.restarts, most=8)

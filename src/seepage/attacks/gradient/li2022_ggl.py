@@ -9,10 +9,9 @@ from pydantic import Field
 from seepage.attacks.gradient.coordinates import Latents
 from seepage.attacks.gradient.evolution import Evolution
 from seepage.attacks.gradient.gradients import gradients_of
-from seepage.attacks.gradient.latents import PriorName, latent_outlook, normal, prior_facts, prior_named
+from seepage.attacks.gradient.latents import PriorName, latent_outlook, normal, prior_facts, prior_named, prior_obstacle
 from seepage.attacks.gradient.matching import Search, reconstruction, solve
 from seepage.attacks.gradient.objectives import OBJECTIVES, ObjectiveName
-from seepage.attacks.gradient.outlooks import matching_obstacle
 from seepage.attacks.gradient.received import LabelsFrom, received
 from seepage.attacks.inversion.parts import torch_rng
 from seepage.core.attack import GradientAttack
@@ -62,12 +61,12 @@ class GGL(GradientAttack):
         return (self.prior,)
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)
+        return prior_obstacle(knowledge, self.prior) or super().obstacle(knowledge, budget)
 
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
         evaluations = self.generations * self.population
         beyond = "what it does not draw cannot be found"
-        return latent_outlook(knowledge, update, evaluations, self.restarts, beyond)
+        return latent_outlook(knowledge, update, evaluations, self.restarts, 1, beyond)
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction:
         prior = prior_named(knowledge, self.prior, self.components)
