@@ -48,7 +48,7 @@ LATENTS: dict[str, Any] = {"steps": 200, "restarts": 2}
 # The same held closer to the middle of the prior.
 HELD = "latent-matching pca, weight 0.01"
 ATTACKS: Mapping[str, GradientAttack] = {
-    "inverting-gradients": InvertingGradients(steps=600),
+    "inverting-gradients": InvertingGradients(),
     "latent-matching pca": LatentMatching(**LATENTS),
     HELD: LatentMatching(latent_weight=0.01, **LATENTS),
     "latent-matching gan": LatentMatching(prior="gan", **LATENTS),
