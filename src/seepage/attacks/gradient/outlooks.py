@@ -60,10 +60,11 @@ def matching_outlook(
             change="mode = 'eval', or knowing the statistics (the rung 'statistics', used by 'grad-inversion')",
             seconds=seconds,
         )
+    published = "a single record" if most == 1 else f"1 to {most} records"
     return Outlook(
         prospect="possible",
         why=f"{ratio}; {batch} record{'s' * (batch > 1)} an update",
-        change=f"published results are of 1 to {most} records; smooth activations help, larger batches do not",
+        change=f"published results are of {published}; smooth activations help, larger batches do not",
         seconds=seconds,
     )
 
