@@ -10,9 +10,11 @@ import torch
 
 from seepage.attacks.gradient.balunovic2022 import Lamp, Reorder, move
 from seepage.attacks.gradient.deng2021 import Tag
-from seepage.attacks.gradient.embedded import Embedded, around, heard, layerwise_cosine, layerwise_l2_l1, matched_names
+from seepage.attacks.gradient.embedded import Embedded
 from seepage.attacks.gradient.embedding_search import Descent, Search
+from seepage.attacks.gradient.heard import around, heard, matched_names
 from seepage.attacks.gradient.ngrams import KneserNey
+from seepage.attacks.gradient.text_distances import layerwise_cosine, layerwise_l2_l1
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.errors import DataError
 from seepage.core.knowledge import TextGradientKnowledge
@@ -50,7 +52,7 @@ def knowing(net: TextNet, batch: int = 1, **told: Any) -> TextGradientKnowledge:
 def search_of(net: TextNet, update: Update, batch: int = 1, **told: Any) -> Search:
     knowledge = knowing(net, batch, **told)
     got = heard(knowledge, update, 0, rows=False, length=None)
-    return Search(Embedded(net, matched_names(knowledge)), got, layerwise_cosine, net.classes)
+    return Search(Embedded(net, matched_names(knowledge)), [got], layerwise_cosine, net.classes)
 
 
 def recall(guess: tuple[str, ...], texts: tuple[str, ...]) -> float:
@@ -82,7 +84,7 @@ def test_next_tokens_are_those_that_the_embeddings_stand_for() -> None:
     simulate = Embedded(net, matched_names(knowledge))
     found = simulate(simulate.table[ids][None], None)
     wanted = heard(knowledge, update, 0, rows=False, length=None).wanted
-    assert float(layerwise_cosine(found, wanted)) < 1e-3
+    assert float(layerwise_cosine(found, {n: tensor[None] for n, tensor in wanted.items()})) < 1e-3
     assert net.embedding not in found
 
 
@@ -99,7 +101,7 @@ def test_problems_together_are_problems_apart() -> None:
 
 def test_the_distance_of_tag_is_by_hand() -> None:
     found = {"a": torch.tensor([[1.0, 2.0]]), "b": torch.tensor([[3.0]])}
-    wanted = {"a": torch.tensor([0.0, 0.0]), "b": torch.tensor([1.0])}
+    wanted = {"a": torch.tensor([[0.0, 0.0]]), "b": torch.tensor([[1.0]])}
     distance = layerwise_l2_l1(0.5, linear=True, scaled=True)
     assert float(distance(found, wanted)) == pytest.approx((5 + 0.5 * 3) + 0.5 * (4 + 0.5 * 2))
 
@@ -171,7 +173,7 @@ def test_restarts_are_chosen_by_the_objective_of_their_tokens() -> None:
     net = net_of()
     search = search_of(net, sent(net, random_texts(1, 6, VOCABULARY, stream(7, "texts"))))
     plan = Descent(steps=15, rate=0.01, factor=lambda _: 1.0, norm=True)
-    ended = search.run(plan, 4, torch.Generator().manual_seed(0))
+    (ended,) = search.run(plan, 4, torch.Generator().manual_seed(0))
     assert len(set(ended.each.tolist())) > 1
     assert ended.objective == ended.each.min()
 
@@ -182,7 +184,7 @@ def test_labels_are_found_with_the_texts() -> None:
     search = search_of(net, sent(net, texts))
     assert search.got.labels is None
     plan = Descent(steps=60, rate=0.01, factor=lambda _: 1.0, norm=True)
-    ended = search.run(plan, 2, torch.Generator().manual_seed(0))
+    (ended,) = search.run(plan, 2, torch.Generator().manual_seed(0))
     assert ended.labels is not None
     assert ended.labels.tolist() == [1]
 
@@ -196,14 +198,15 @@ def test_moves_put_a_shuffled_text_in_order() -> None:
     search = search_of(net, sent(net, texts))
     ids = torch.from_numpy(net.encode(texts).ids)
     x = search.simulate.table[ids[:, [1, 0, 2, 3, 5, 4]]][None]
-    y = search.labels(None, 1)
+    owner = torch.zeros(1, dtype=torch.long)
+    y = search.labels(None, owner)
     rounds = Reorder(tried=40, every=1, steps=10, fluency=0.0, model=None, rng=stream(0, "moves"))
-    costs = [float(search.distances(x, y))]
+    costs = [float(search.distances(x, y, owner))]
     for step in range(1, 9):
-        x = rounds(step, search, x, y)
-        costs.append(float(search.distances(x, y)))
+        x = rounds(step, search, x, y, owner)
+        costs.append(float(search.distances(x, y, owner)))
     assert all(after <= before for before, after in pairwise(costs))
-    assert search.tokens(x)[0].tolist() == ids.tolist()
+    assert search.tokens(x, owner)[0].tolist() == ids.tolist()
 
 
 def test_a_move_is_an_order_of_the_same_things() -> None:

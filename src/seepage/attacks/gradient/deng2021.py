@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from seepage.attacks.gradient.embedded import layerwise_l2_l1, search_obstacle, search_outlook
 from seepage.attacks.gradient.embedding_search import Descent
+from seepage.attacks.gradient.text_distances import layerwise_l2_l1
+from seepage.attacks.gradient.text_outlooks import search_obstacle, search_outlook
 from seepage.attacks.gradient.text_search import searched
 from seepage.attacks.inversion.parts import torch_rng
 from seepage.core.attack import TextGradientAttack

@@ -1,6 +1,6 @@
 """Texts searched for in the space of embeddings, so that their gradient would be the one that was sent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from seepage.attacks.gradient.embedded import AT_ONCE, Distance, Embedded, Heard
+from seepage.attacks.gradient.embedded import AT_ONCE, Embedded
+from seepage.attacks.gradient.heard import Heard
+from seepage.attacks.gradient.text_distances import Distance
 
-# At a step, embeddings (p, b, t, d) and classes (p, b, c) to embeddings with their tokens moved about.
-Moves = Callable[[int, "Search", Tensor, Tensor | None], Tensor]
+# At a step, embeddings (p, b, t, d) and classes (p, b, c) of the clients (p,) to embeddings with their tokens moved.
+Moves = Callable[[int, "Search", Tensor, Tensor | None, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,40 +43,57 @@ class Descent:
 
 
 class Search:
-    """The search for one client's texts, all restarts at once; a restart does not hang on the others.
+    """The search for the texts of clients who sent alike, all of them and all restarts at once.
+
+    A problem is one restart of one client; none hangs on the others.
 
     Args:
         simulate: gradients by embeddings.
-        got: what the client sent.
+        heard: what each client sent, all of one shape (`Heard.shape`).
         distance: between gradients.
         classes: how many there are; 0 for next tokens.
     """
 
-    def __init__(self, simulate: Embedded, got: Heard, distance: Distance, classes: int):
-        self.simulate, self.got, self.distance, self.classes = simulate, got, distance, classes
-        self._together = max(1, AT_ONCE // max(simulate.numbers, 1))
+    def __init__(self, simulate: Embedded, heard: Sequence[Heard], distance: Distance, classes: int):
+        self.simulate, self.distance, self.classes, self.clients = simulate, distance, classes, len(heard)
+        # The shape that all share; what differs is asked for by client.
+        self.got = heard[0]
+        self._wanted = {name: torch.stack([got.wanted[name] for got in heard]) for name in self.got.wanted}
+        self._allowed = torch.stack([got.allowed for got in heard])[:, None, None]
+        told = [got.labels for got in heard if got.labels is not None]
+        self._told = torch.from_numpy(np.stack(told)) if told else None
+        self.together = together(simulate)
         # The usual length of an embedding: what the published 1.4 is of BERT's.
         self.size = float(simulate.table.norm(dim=-1).mean())
 
-    def labels(self, free: Float[Tensor, " p b c"] | None, problems: int) -> Float[Tensor, " p b c"] | None:
-        """The classes as distributions: those told, or those searched for."""
+    def labels(self, free: Float[Tensor, " p b c"] | None, owner: Int[Tensor, " p"]) -> Float[Tensor, " p b c"] | None:
+        """The classes as distributions: those told of each problem's client, or those searched for."""
         if not self.classes:
             return None
-        if self.got.labels is not None:
-            told = functional.one_hot(torch.from_numpy(self.got.labels), self.classes)
-            return told.float().expand(problems, -1, -1)
+        if self._told is not None:
+            return functional.one_hot(self._told[owner], self.classes).float()
         assert free is not None
         return torch.softmax(free, dim=-1)
 
-    def distances(self, x: Float[Tensor, " p b t d"], y: Float[Tensor, " p b c"] | None) -> Float[Tensor, " p"]:
-        """How far the gradient of each problem lies from the one sent, without a slope."""
+    def distances(
+        self, x: Float[Tensor, " p b t d"], y: Float[Tensor, " p b c"] | None, owner: Int[Tensor, " p"]
+    ) -> Float[Tensor, " p"]:
+        """How far the gradient of each problem lies from the one its client sent, without a slope."""
         parts: list[Tensor] = []
-        for first in range(0, len(x), self._together):
-            some = slice(first, first + self._together)
+        for some in self._parts(len(x)):
             found = self.simulate(x[some], None if y is None else y[some])
-            apart = self.distance(found, self.got.wanted).detach()
+            apart = self.distance(found, self._sent(owner[some])).detach()
             parts.append(torch.where(torch.isfinite(apart), apart, torch.full_like(apart, torch.inf)))
         return torch.cat(parts)
+
+    def _parts(self, problems: int) -> list[slice]:
+        return [slice(first, first + self.together) for first in range(0, problems, self.together)]
+
+    def _sent(self, owner: Int[Tensor, " p"]) -> dict[str, Tensor]:
+        """(p or 1, *shape) by name what the client of each problem sent."""
+        if self.clients == 1:
+            return self._wanted
+        return {name: tensor[owner] for name, tensor in self._wanted.items()}
 
     def framed(self, x: Float[Tensor, " p b t d"]) -> Float[Tensor, " p b t d"]:
         """The embeddings with those of the tokens that stand around every text put back."""
@@ -85,9 +104,9 @@ class Search:
             x[:, :, -len(last) :] = table[last]
         return x
 
-    def tokens(self, x: Float[Tensor, " p b t d"]) -> Int[Tensor, " p b t"]:
+    def tokens(self, x: Float[Tensor, " p b t d"], owner: Int[Tensor, " p"]) -> Int[Tensor, " p b t"]:
         """The nearest tokens, with those around every text in their places."""
-        ids = self.simulate.nearest(x, self.got.allowed)
+        ids = self.simulate.nearest(x, self._allowed[owner])
         first, last = self.got.first, self.got.last
         if first:
             ids[:, :, : len(first)] = torch.tensor(first)
@@ -95,8 +114,11 @@ class Search:
             ids[:, :, -len(last) :] = torch.tensor(last)
         return ids
 
-    def start(self, plan: Descent, draws: torch.Generator) -> Float[Tensor, " 1 b t d"]:
-        """One restart's beginning: the best of some chance embeddings, then of their orders (LAMP, section 4.1)."""
+    def start(self, plan: Descent, client: int, draws: torch.Generator) -> Float[Tensor, " 1 b t d"]:
+        """One restart's beginning: the best of some chance embeddings, then of their orders.
+
+        As in the code of Balunovic et al. 2022 (`init.py`), but that all are as long as embeddings are from the first.
+        """
         got, wide = self.got, self.simulate.table.shape[1]
         shape = (plan.candidates, got.batch, got.length, wide)
         tried = torch.randn(shape, generator=draws)
@@ -105,28 +127,29 @@ class Search:
         tried = self.framed(tried)
         if plan.candidates == 1:
             return tried
-        even = torch.zeros(1, got.batch, max(self.classes, 1))
-        y = self.labels(even.expand(plan.candidates, -1, -1), plan.candidates)
-        best = tried[int(self.distances(tried, y).argmin())]
+        owner = torch.full((plan.candidates,), client)
+        y = self.labels(torch.zeros(plan.candidates, got.batch, max(self.classes, 1)), owner)
+        best = tried[int(self.distances(tried, y, owner).argmin())]
         inner = np.arange(len(got.first), got.length - len(got.last))
         orders = torch.stack([best, *[best for _ in range(plan.candidates - 1)]])
         for k in range(1, plan.candidates):
             order = torch.randperm(len(inner), generator=draws).numpy()
             orders[k][:, inner] = best[:, inner[order]]
-        return orders[int(self.distances(orders, y).argmin())][None]
+        return orders[int(self.distances(orders, y, owner).argmin())][None]
 
-    def run(self, plan: Descent, restarts: int, draws: torch.Generator, moves: Moves | None = None) -> "Ended":
-        """Search, and keep the restart whose tokens explain the update best: the objective alone decides."""
-        got = self.got
-        x = torch.cat([self.start(plan, draws) for _ in range(restarts)])
+    def run(self, plan: Descent, restarts: int, draws: torch.Generator, moves: Moves | None = None) -> "list[Ended]":
+        """Search; of each client the restart is kept whose tokens explain its update best: the objective decides."""
+        got, owner = self.got, torch.arange(self.clients).repeat_interleave(restarts)
+        x = torch.cat([self.start(plan, client, draws) for client in owner.tolist()])
         free = None
         if self.classes and got.labels is None:
-            free = torch.randn(restarts, got.batch, self.classes, generator=draws)
+            free = torch.randn(len(owner), got.batch, self.classes, generator=draws)
         adam = _Adam(plan, [x] if free is None else [x, free])
-        best, best_x, best_free = torch.full((restarts,), torch.inf), x.clone(), None if free is None else free.clone()
+        best, best_x = torch.full((len(owner),), torch.inf), x.clone()
+        best_free = None if free is None else free.clone()
         begun: Tensor | None = None
         for step in range(plan.steps):
-            cost, slopes = self._slopes(x, free, plan)
+            cost, slopes = self._slopes(x, free, owner, plan)
             begun = cost if begun is None else begun
             better = cost < best
             best = torch.where(better, cost, best)
@@ -136,28 +159,31 @@ class Search:
             moved = adam.step([x] if free is None else [x, free], slopes, step)
             x, free = self.framed(moved[0]), moved[1] if free is not None else None
             if moves is not None:
-                x = moves(step, self, x, self.labels(free, restarts))
-        ids = self.tokens(best_x)
-        y = self.labels(best_free, restarts)
-        ended = self.distances(self.simulate.table[ids], _hard(y))
-        chosen = int(ended.argmin())
-        return Ended(
-            ids=ids[chosen],
-            labels=None if y is None else y[chosen].argmax(dim=-1).numpy(),
-            objective=float(ended[chosen]),
-            each=ended.numpy(),
-            begun=float(begun[chosen]) if begun is not None else float("inf"),
-            least=float(best[chosen]),
-        )
+                x = moves(step, self, x, self.labels(free, owner), owner)
+        ids, y = self.tokens(best_x, owner), self.labels(best_free, owner)
+        ended = self.distances(self.simulate.table[ids], _hard(y), owner).reshape(self.clients, restarts)
+        chosen = [client * restarts + int(each.argmin()) for client, each in enumerate(ended)]
+        return [
+            Ended(
+                ids=ids[row],
+                labels=None if y is None else y[row].argmax(dim=-1).numpy(),
+                objective=float(each.min()),
+                each=each.numpy(),
+                begun=float(begun[row]) if begun is not None else float("inf"),
+                least=float(best[row]),
+            )
+            for row, each in zip(chosen, ended, strict=True)
+        ]
 
-    def _slopes(self, x: Tensor, free: Tensor | None, plan: Descent) -> tuple[Tensor, list[Tensor]]:
+    def _slopes(
+        self, x: Tensor, free: Tensor | None, owner: Int[Tensor, " p"], plan: Descent
+    ) -> tuple[Tensor, list[Tensor]]:
         costs: list[Tensor] = []
         slopes: list[list[Tensor]] = []
-        for first in range(0, len(x), self._together):
-            some = slice(first, first + self._together)
+        for some in self._parts(len(x)):
             held = [part[some].detach().requires_grad_(True) for part in ([x] if free is None else [x, free])]
-            y = self.labels(held[1] if free is not None else None, len(held[0]))
-            cost = self.distance(self.simulate(held[0], y), self.got.wanted)
+            y = self.labels(held[1] if free is not None else None, owner[some])
+            cost = self.distance(self.simulate(held[0], y), self._sent(owner[some]))
             if plan.regular:
                 length = held[0].norm(dim=-1).mean(dim=(1, 2))
                 cost = cost + plan.regular * (length - self.size).square()
@@ -167,22 +193,27 @@ class Search:
         return torch.cat(costs), [torch.cat(parts) for parts in zip(*slopes, strict=True)]
 
 
+def together(simulate: Embedded) -> int:
+    """How many problems are worked on at once: gradients take memory."""
+    return max(1, AT_ONCE // max(simulate.numbers, 1))
+
+
 @dataclass(frozen=True)
 class Ended:
-    """What a search found.
+    """What a search found of one client.
 
     Attributes:
         ids: (b, t) tokens.
         labels: (b,) classes, where there are any.
         objective: of the tokens chosen.
-        each: (p,) of every restart's.
+        each: (r,) of every restart's.
         begun, least: the objective of the embeddings at the first step, and the least one.
     """
 
     ids: Int[Tensor, " b t"]
     labels: Int[np.ndarray, " b"] | None
     objective: float
-    each: Float[np.ndarray, " p"]
+    each: Float[np.ndarray, " r"]
     begun: float
     least: float
 

@@ -180,14 +180,16 @@ class Dager(TextGradientAttack):
 
     def _spans(self, reader: Reader, update: Update, pad: int) -> tuple[Span, Span]:
         """The spans of the first two layers; a clear end of a spectrum within which no token fits is not believed."""
-        first, second = (Span.of(layer.gradient(update)) for layer in reader.layers[:2])
+        gradients = [layer.gradient(update) for layer in reader.layers[:2]]
+        first, second = (Span.of(gradient) for gradient in gradients)
         if 0 < first.rank < reader.capacity and not first.noisy:
             start = self._apart(reader, first, 0, 1, pad)
             first = first if bool((start < first.tolerance).any()) else first.at(first.rank)
         if first.noisy and first.rank:
             places = min(_BLOCK, reader.length) if reader.positioned else 1
-            first = sharpest(first, self._seen(reader, first, 0, places))
-            second = second.at(first.rank)
+            spaces = [Span.of(gradients[0], level) for level in (False, True)]
+            first = sharpest(spaces, lambda: self._seen(reader, first, 0, places))
+            second = Span.of(gradients[1], first.level).at(first.rank)
         return first, second
 
 
