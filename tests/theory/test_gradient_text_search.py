@@ -178,15 +178,39 @@ def test_restarts_are_chosen_by_the_objective_of_their_tokens() -> None:
     assert ended.objective == ended.each.min()
 
 
-def test_labels_are_found_with_the_texts() -> None:
+def test_the_cosine_of_two_classes_does_not_tell_them_apart_by_a_slope() -> None:
+    """With two classes p - y is (c, -c): the gradient's direction hangs on the sign of c, and moves no class."""
     net = net_of("tiny-gpt", seed=3)
-    texts = random_texts(1, 6, VOCABULARY, stream(8, "texts"))
-    search = search_of(net, sent(net, texts))
+    search = search_of(net, sent(net, random_texts(1, 6, VOCABULARY, stream(8, "texts"))))
+    x = torch.randn(1, 1, 6, 64, generator=torch.Generator().manual_seed(0)) * search.size / 8
+    free = torch.tensor([[[2.0, -2.0]]], requires_grad=True)
+    wanted = {name: tensor[None] for name, tensor in search.got.wanted.items()}
+    for distance, moved in ((layerwise_cosine, False), (layerwise_l2_l1(0.1, linear=True, scaled=True), True)):
+        (slope,) = torch.autograd.grad(distance(search.simulate(x, torch.softmax(free, -1)), wanted).sum(), free)
+        assert (float(slope.abs().max()) > 1e-4) == moved
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_classes_that_were_not_told_are_supposed(label: int) -> None:
+    net, texts = net_of("tiny-gpt", seed=3), random_texts(1, 6, VOCABULARY, stream(8, "texts"))
+    update = net.round(texts, np.array([label]), EVAL, stream(0, "round"))
+    search = search_of(net, update)
     assert search.got.labels is None
-    plan = Descent(steps=60, rate=0.01, factor=lambda _: 1.0, norm=True)
+    plan = Descent(steps=60, rate=0.01, factor=lambda _: 1.0, norm=True, candidates=10, suppose=True)
     (ended,) = search.run(plan, 2, torch.Generator().manual_seed(0))
     assert ended.labels is not None
-    assert ended.labels.tolist() == [1]
+    assert ended.labels.tolist() == [label]
+
+
+def test_of_several_texts_the_likeliest_classes_are_supposed_first() -> None:
+    net, texts = net_of(), random_texts(3, 6, VOCABULARY, stream(8, "texts"))
+    search = search_of(net, sent(net, texts), 3)
+    plan = Descent(steps=1, rate=0.01, factor=lambda _: 1.0, norm=True, candidates=10, suppose=True)
+    guessed = search.supposed(plan, torch.zeros(5, dtype=torch.long), torch.Generator().manual_seed(0))
+    assert guessed is not None
+    counts = guessed.sum(dim=1).tolist()
+    assert counts[0] == np.bincount(LABELS[:3]).tolist()
+    assert len({tuple(row) for row in counts}) == 4
 
 
 # Discrete moves and their language model
@@ -199,7 +223,7 @@ def test_moves_put_a_shuffled_text_in_order() -> None:
     ids = torch.from_numpy(net.encode(texts).ids)
     x = search.simulate.table[ids[:, [1, 0, 2, 3, 5, 4]]][None]
     owner = torch.zeros(1, dtype=torch.long)
-    y = search.labels(None, owner)
+    y = search.told(owner)
     rounds = Reorder(tried=40, every=1, steps=10, fluency=0.0, model=None, rng=stream(0, "moves"))
     costs = [float(search.distances(x, y, owner))]
     for step in range(1, 9):

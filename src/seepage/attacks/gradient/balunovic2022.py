@@ -90,6 +90,7 @@ class Lamp(TextGradientAttack):
             norm=True,
             regular=self.regular,
             candidates=self.candidates,
+            suppose=True,
         )
         found = searched(
             target,

@@ -17,6 +17,7 @@ from seepage.core.knowledge import Knowledge, TextGradientKnowledge
 from seepage.core.outlook import Outlook
 from seepage.core.target import Target
 from seepage.core.victim import Update
+from seepage.models.text_clients import TextNet
 
 Array = np.ndarray
 # Positions tried at a time: most texts end within the first of them.
@@ -149,6 +150,14 @@ class Dager(TextGradientAttack):
             "updates_taken_for_noisy": float(noisy),
         }
         return Texts(tuple(found), facts=facts, notes=_notes(ranks, capacity, noisy))
+
+    def passing(self, net: TextNet, update: Update, batch: int | None = None) -> Places:
+        """The tokens that pass the first layer's test, by position, nearest first; none where nothing can be told."""
+        reader = Reader(net, _precision(update))
+        space = self._spans(reader, update, net.pad)[0]
+        if space.rank == 0 or (not space.noisy and space.rank >= reader.capacity):
+            return ()
+        return self._tokens(reader, space, net.pad, batch)
 
     def _tokens(self, reader: Reader, space: Span, pad: int, batch: int | None) -> Places:
         """Tokens that the first layer can have seen, by position; of a model without positions, the same at all."""
