@@ -70,7 +70,8 @@ class Span:
 
         With s the singular values, r their number above the error and e the largest one of the error, an input
         x = G^T a of the true gradient G stands out by |E a| <= e |a| <= e |x| / s_r; a fifth of that bound, which
-        needs every error to conspire, is the tolerance. A spectrum that falls by `CLEAN` somewhere ends there.
+        needs every error to conspire, is the tolerance (half of it, where errors were made alike: they then weigh as
+        much in the weakest direction as in any). A spectrum that falls by `CLEAN` somewhere ends there.
         Otherwise the error is taken for noise of one variance, and r counts the values above the edge of its
         spectrum (Marchenko and Pastur 1967).
 
@@ -88,11 +89,9 @@ class Span:
         dtype = torch.float64 if rows.dtype is torch.float64 else torch.float32
         if level is not None:
             return cls._read(rows, dtype, level)[0]
-        found, fall = cls._read(rows, dtype, level=True)
-        if fall >= CLEAN**2 or found.rank == 0:
-            return found
-        plain, other = cls._read(rows, dtype, level=False)
-        return found if fall >= max(other, CLEAN) else plain
+        plain, fall = cls._read(rows, dtype, level=False)
+        found, other = cls._read(rows, dtype, level=True)
+        return found if other >= max(fall, CLEAN) else plain
 
     @classmethod
     def _read(cls, rows: Float[Tensor, " k d"], dtype: torch.dtype, level: bool) -> "tuple[Span, float]":
@@ -111,7 +110,7 @@ class Span:
         if fall < CLEAN:
             r = min(above_noise(spectrum, k, d), LEFT * d // 8)
         bound = float(spectrum[r] / spectrum[r - 1]) if 0 < r < len(spectrum) else 1.0
-        return cls(basis, r, max(0.2 * bound, NEAREST[dtype]), bound > FARTHEST, level), fall
+        return cls(basis, r, max((0.5 if level else 0.2) * bound, NEAREST[dtype]), bound > FARTHEST, level), fall
 
     def apart(self, vectors: Tensor) -> Tensor:
         """How far vectors (..., d) stand out of the space, as a share of their length: 0 in it, 1 at right angles."""
