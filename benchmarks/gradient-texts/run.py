@@ -119,15 +119,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--nets", nargs="+", default=["tiny-bert", "tiny-gpt"])
-    parser.add_argument("--options", type=int, default=2, help="texts an update of the cell that options are tried on")
+    parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), choices=list(ATTACKS))
+    parser.add_argument("--options", type=int, default=2, help="texts an update where options are tried; 0 for none")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     print(f"| model | texts | guess | {' | '.join(SHOWN)} | CPU seconds an update |")
     cells: dict[str, Any] = {}
     for batch in asked.batches:
         for net in asked.nets:
-            cells |= cell(net, batch, asked.updates, asked.seed, ATTACKS, blind=True)
-    for net in asked.nets:
+            attacks = {name: ATTACKS[name] for name in asked.attacks}
+            cells |= cell(net, batch, asked.updates, asked.seed, attacks, blind=True)
+    for net in asked.nets if asked.options else ():
         cells |= cell(net, asked.options, asked.updates, asked.seed, OPTIONS, blind=False)
     print(json.dumps(cells))
 

@@ -144,14 +144,43 @@ def test_marks_around_texts_are_known() -> None:
 # Searches
 
 
-@pytest.mark.parametrize("attack", [Tag(steps=200), Lamp(steps=80, restarts=1, candidates=10, moves=8, every=30)])
-def test_a_short_text_is_found_and_another_batch_s_update_gives_nothing_of_it(attack: Any) -> None:
+def guessed(attack: Any, net: TextNet, *updates: Update) -> tuple[tuple[str, ...], ...]:
+    """The texts guessed of clients with one text each, who are searched for together."""
+    known = replace(knowing(net), clients=len(updates))
+    return attack.run(Target(Updates(updates), attack.needs), known, stream(0, "run")).values
+
+
+@pytest.mark.parametrize("attack", [Tag(steps=120), Lamp(steps=80, restarts=1, candidates=10, moves=8, every=30)])
+def test_a_short_text_is_found_and_another_client_s_update_gives_nothing_of_it(attack: Any) -> None:
     net = net_of(seed=1)
     texts, others = (random_texts(1, 6, VOCABULARY, stream(seed, "texts")) for seed in (4, 5))
-    found = recall(played_on(attack, net, sent(net, texts), 1), texts)
-    null = recall(played_on(attack.model_copy(update={"restarts": 1}), net, sent(net, others), 1), texts)
-    assert found >= 0.5
-    assert null <= 0.2
+    found, null = guessed(attack, net, sent(net, texts), sent(net, others))
+    assert recall(found, texts) >= 0.5
+    assert recall(null, others) >= 0.5
+    assert recall(null, texts) <= 0.2
+
+
+def test_clients_together_are_clients_apart() -> None:
+    net = net_of()
+    updates = [sent(net, random_texts(1, 6, VOCABULARY, stream(seed, "texts"))) for seed in (4, 5)]
+    got = [heard(knowing(net), update, 0, rows=True, length=None) for update in updates]
+    simulate = Embedded(net, matched_names(knowing(net)))
+    both = Search(simulate, got, layerwise_cosine, net.classes)
+    x, owner = torch.randn(3, 1, 6, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 0, 1])
+    together, ids = both.distances(x, both.told(owner), owner), both.tokens(x, owner)
+    for row, client in enumerate(owner.tolist()):
+        alone, first = Search(simulate, [got[client]], layerwise_cosine, net.classes), torch.tensor([0])
+        apart = alone.distances(x[row : row + 1], alone.told(first), first)
+        assert float(apart) == pytest.approx(float(together[row]), abs=1e-6)
+        assert alone.tokens(x[row : row + 1], first)[0].tolist() == ids[row].tolist()
+
+
+def test_clients_whose_texts_differ_in_length_keep_their_places() -> None:
+    net = net_of()
+    long = (5, 7, 5, 6)
+    updates = [sent(net, random_texts(1, n, VOCABULARY, stream(k, "texts"))) for k, n in enumerate(long)]
+    values = guessed(Tag(steps=2, restarts=1), net, *updates)
+    assert [len(text.split()) for (text,) in values] == list(long)
 
 
 def test_a_difference_of_one_step_is_as_good_as_a_gradient() -> None:

@@ -30,12 +30,17 @@ Order = Int[Array, " t"]
 class Lamp(TextGradientAttack):
     """Alternates steps of Adam on embeddings with discrete moves of whole tokens, scored by a language model too.
 
-    Continuous (section 4.2): the distance between gradients plus `regular` times the squared difference between the
-    embeddings' mean length and the vocabulary's; the rate falls by `factor` every 50 steps. Discrete (section 4.3):
-    every `every` steps, after a tenth of them, `moves` orders of each text are tried (two tokens swapped, one token or
-    a span moved, a beginning put at the end), and the one is kept with the least distance + `fluency` times its mean
-    surprise to the language model. That model is, instead of the paper's GPT-2, trigrams with interpolated Kneser-Ney
-    smoothing over the public texts; without public texts the distance alone decides.
+    Continuous: the distance between gradients plus `regular` times the squared difference between the embeddings' mean
+    length and the vocabulary's; the rate falls by `factor` every 50 steps. Discrete: every `every` steps, after a tenth
+    of them, `moves` orders of each text are tried (two tokens swapped, one token or a span moved, a beginning put at
+    the end), and the one is kept with the least distance + `fluency` times the mean surprise of the batch's tokens to
+    the language model. That model is, instead of the paper's GPT-2, trigrams with interpolated Kneser-Ney smoothing
+    over the public texts; without public texts the distance alone decides.
+
+    Distances, moves and weights are those of the authors' code (github.com/eth-sri/lamp at 852d12f, `attack.py`,
+    `utilities.py`, `lamp_cos.sh`), against which they were checked. There the classes are told. Where they are not,
+    each restart supposes others, the likeliest first: they cannot be searched for by the cosine, which hears the sign
+    of p - y and not its size (with two classes its slope by them is zero).
     """
 
     name: ClassVar[str] = "lamp"
@@ -65,8 +70,10 @@ class Lamp(TextGradientAttack):
 
     @classmethod
     def published(cls, **changes: Any) -> "Lamp":
-        """The paper's configuration of the cosine variant."""
-        paper: dict[str, Any] = {"steps": 2000, "candidates": 500, "moves": 200}
+        """The published configuration, of the cosine variant unless `distance` is "l2-l1" (`lamp_l1l2.sh`)."""
+        paper: dict[str, Any] = {"steps": 2000, "candidates": 500, "moves": 200, "restarts": 1}
+        if changes.get("distance") == "l2-l1":
+            paper |= {"fluency": 60.0, "regular": 25.0}
         return cls(**(paper | changes))
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
@@ -113,7 +120,7 @@ class Lamp(TextGradientAttack):
 
 @dataclass(frozen=True)
 class Reorder:
-    """Discrete moves (section 4.3): each text's tokens in the best of some orders.
+    """Discrete moves: each text's tokens in the best of some orders (`swap_tokens` of the authors' code).
 
     Attributes:
         tried: orders of each text in a round, the present one among them.

@@ -164,6 +164,14 @@ class Dager(TextGradientAttack):
         }
         return Texts(tuple(found), facts=facts, notes=_notes(ranks, capacity, noisy))
 
+    def spans(self, net: TextNet, update: Update) -> tuple[Span, Span]:
+        """What the gradients of the first two layers span, as far as tokens at the first places bear it out.
+
+        Raises:
+            DataError: for a tensor that is missing or not finite.
+        """
+        return self._spans(Reader(net, _precision(update)), update, net.pad, _GLANCED)
+
     def passing(self, net: TextNet, update: Update, batch: int | None = None) -> Places:
         """The tokens that pass the first layer's test, by position, nearest first; none where nothing can be told."""
         reader = Reader(net, _precision(update))
@@ -204,7 +212,7 @@ class Dager(TextGradientAttack):
         """The spans of the first two layers; a clear end of a spectrum within which no token fits is not believed."""
         gradients = [layer.gradient(update) for layer in reader.layers[:2]]
         first, second = (Span.of(gradient) for gradient in gradients)
-        if 0 < first.rank < reader.capacity and not first.noisy:
+        if reader.apart and 0 < first.rank < reader.capacity and not first.noisy:
             start = self._apart(reader, first, 0, 1, pad)
             first = first if bool((start < first.tolerance).any()) else first.at(first.rank)
         if first.noisy and first.rank:

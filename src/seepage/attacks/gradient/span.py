@@ -78,8 +78,8 @@ class Span:
         Rows of any lengths span the same space, and rounding errs by a share of each: with rows of one length the
         small ones of query and key, which tell tokens apart, are not lost in the errors of the value's, which are
         much the same for all tokens where the loss sees a text through one token. An error that is as large in all
-        rows (noise, or the rounding of weights of which an update is the difference) is better left as it is. The
-        spectrum that falls more is taken.
+        rows (noise, or the rounding of weights of which an update is the difference) is better left as it is. Of
+        two spectra with a clear end that with more values above it is taken, else the one that falls more.
 
         Args:
             gradient: its rows are combinations of a layer's inputs.
@@ -91,6 +91,9 @@ class Span:
             return cls._read(rows, dtype, level)[0]
         plain, fall = cls._read(rows, dtype, level=False)
         found, other = cls._read(rows, dtype, level=True)
+        if min(fall, other) >= CLEAN and found.rank != plain.rank:
+            # What all inputs share can end as clearly as the space does: more directions are nearer its end.
+            return max(found, plain, key=lambda space: space.rank)
         return found if other >= max(fall, CLEAN) else plain
 
     @classmethod
