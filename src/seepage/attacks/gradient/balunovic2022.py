@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from seepage.attacks.gradient.embedding_search import Descent, Search
+from seepage.attacks.gradient.embedding_search import Descent, Search, guesses
 from seepage.attacks.gradient.heard import Heard
 from seepage.attacks.gradient.ngrams import KneserNey
 from seepage.attacks.gradient.text_distances import Distance, layerwise_cosine, layerwise_l2_l1
@@ -81,8 +81,14 @@ class Lamp(TextGradientAttack):
 
     def outlook(self, knowledge: TextGradientKnowledge, update: Update) -> Outlook | None:
         batch = int(knowledge.assumptions.batch.value or 1)
-        # A try of an order costs no slope: about a third of a step.
-        tries = (2 * self.candidates + batch * self.moves * 0.9 * self.steps / self.every) / 3
+        told = knowledge.assumptions
+        # Classes are tried once a client, whatever the restarts.
+        ways = (
+            0 if told.labels.value is not None or told.counts.value is not None else guesses(batch, knowledge.classes)
+        )
+        starts = self.candidates * (2 + ways / self.restarts)
+        # A try of an order or of classes costs no slope: about a third of a step.
+        tries = (starts + batch * self.moves * 0.9 * self.steps / self.every) / 3
         return search_outlook(knowledge, update, self.steps + tries, self.restarts)
 
     def run(self, target: Target, knowledge: TextGradientKnowledge, rng: np.random.Generator) -> Texts:

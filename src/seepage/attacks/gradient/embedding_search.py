@@ -87,20 +87,20 @@ class Search:
         direction is much the same. None where there are more than `SUPPOSED` guesses.
         """
         b = self.got.batch
-        if math.comb(b + self.classes - 1, b) > SUPPOSED:
+        if not guesses(b, self.classes):
             return None
         ways = torch.tensor(list(combinations_with_replacement(range(self.classes), b)))
-        guesses = functional.one_hot(ways, self.classes).float()
+        shared = functional.one_hot(ways, self.classes).float()
         measure = layerwise_l2_l1(0.0, linear=False, scaled=True) if self.got.scaled else self.distance
         ranked: list[Tensor] = []
         for client in range(self.clients):
             x = self._chance(plan, draws)
             mine = torch.full((len(x),), client)
-            far = [self.distances(x, guess.expand(len(x), -1, -1), mine, measure).mean() for guess in guesses]
-            ranked.append(guesses[torch.stack(far).argsort(stable=True)])
+            far = [self.distances(x, guess.expand(len(x), -1, -1), mine, measure).mean() for guess in shared]
+            ranked.append(shared[torch.stack(far).argsort(stable=True)])
         first = torch.cat([owner.new_zeros(1), (owner[1:] != owner[:-1]).nonzero()[:, 0] + 1])
         restart = torch.arange(len(owner)) - first[owner]
-        return torch.stack(ranked)[owner, restart % len(guesses)]
+        return torch.stack(ranked)[owner, restart % len(shared)]
 
     def distances(
         self,
@@ -236,6 +236,12 @@ class Search:
             costs.append(cost.detach())
             slopes.append([torch.nan_to_num(slope) for slope in found])
         return torch.cat(costs), [torch.cat(parts) for parts in zip(*slopes, strict=True)]
+
+
+def guesses(batch: int, classes: int) -> int:
+    """In how many ways classes can be shared out among texts; 0 where there are too many to be tried, or no classes."""
+    ways = math.comb(batch + classes - 1, batch) if classes else 0
+    return ways if ways <= SUPPOSED else 0
 
 
 def together(simulate: Embedded) -> int:

@@ -5,11 +5,15 @@ import time
 import torch
 
 from seepage.attacks.gradient.embedded import Embedded
+from seepage.attacks.gradient.embedding_search import together
 from seepage.attacks.gradient.heard import Heard, heard, matched_names
 from seepage.core.knowledge import Knowledge, TextGradientKnowledge
 from seepage.core.outlook import Outlook
 from seepage.core.victim import Update
 from seepage.models.text_clients import TextNet
+
+# The most problems that one evaluation is timed with.
+TIMED = 16
 
 
 def search_obstacle(knowledge: Knowledge) -> str | None:
@@ -31,7 +35,8 @@ def search_outlook(knowledge: TextGradientKnowledge, update: Update, steps: floa
     got = heard(knowledge, update, 0, rows=False, length=None)
     if got.silent:
         return Outlook(prospect="impossible", why="the update is zero throughout: there is nothing to match")
-    seconds = _seconds(knowledge.net, got) * steps * restarts * knowledge.clients
+    problems = restarts * knowledge.clients
+    seconds = _seconds(knowledge.net, got, problems) * steps * problems
     told, net = knowledge.assumptions, knowledge.net
     if told.mode.value == "train" and net.drops:
         return Outlook(
@@ -63,13 +68,13 @@ def search_outlook(knowledge: TextGradientKnowledge, update: Update, steps: floa
     )
 
 
-def _seconds(net: TextNet, got: Heard) -> float:
-    """Of one evaluation of one problem, with its slope."""
+def _seconds(net: TextNet, got: Heard, problems: int) -> float:
+    """Of one evaluation of one problem, with its slope, where so many are worked on together as far as they can be."""
     simulate = Embedded(net, tuple(got.wanted))
-    x = simulate.table[: got.batch * got.length].new_zeros(1, got.batch, got.length, simulate.table.shape[1])
-    x = (x + simulate.table[1]).requires_grad_(True)
-    y = None if net.task == "causal-lm" else torch.full((1, got.batch, net.classes), 1 / net.classes)
+    n = min(problems, together(simulate), TIMED)
+    x = simulate.table[1].expand(n, got.batch, got.length, -1).clone().requires_grad_(True)
+    y = None if net.task == "causal-lm" else torch.full((n, got.batch, net.classes), 1 / net.classes)
     begun = time.perf_counter()
     found = simulate(x, y)
     torch.autograd.grad(torch.stack([g.pow(2).sum() for g in found.values()]).sum(), x, allow_unused=True)
-    return time.perf_counter() - begun
+    return (time.perf_counter() - begun) / n
