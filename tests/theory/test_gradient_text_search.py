@@ -231,6 +231,13 @@ def test_classes_that_were_not_told_are_supposed(label: int) -> None:
     assert ended.labels.tolist() == [label]
 
 
+def test_lamp_finds_a_decoder_s_text_of_either_class_untold() -> None:
+    net, texts = net_of("tiny-gpt", seed=3), random_texts(1, 6, VOCABULARY, stream(8, "texts"))
+    updates = [net.round(texts, np.array([label]), EVAL, stream(0, "round")) for label in (0, 1, 0, 1, 0, 1)]
+    for found in guessed(Lamp(steps=100, candidates=10, moves=0), net, *updates):
+        assert recall(found, texts) >= 0.5
+
+
 def test_of_several_texts_the_likeliest_classes_are_supposed_first() -> None:
     net, texts = net_of(), random_texts(3, 6, VOCABULARY, stream(8, "texts"))
     search = search_of(net, sent(net, texts), 3)
