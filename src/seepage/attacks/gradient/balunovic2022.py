@@ -50,6 +50,7 @@ class Lamp(TextGradientAttack):
         "Priors, NeurIPS",
     )
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "rate", "steps", "prior"})
+    version: ClassVar[int] = 2
     thorough: ClassVar[bool] = True
 
     steps: int = Field(default=500, ge=1, description="steps of Adam; 2000 as published")

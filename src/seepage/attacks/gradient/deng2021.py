@@ -39,6 +39,7 @@ class Tag(TextGradientAttack):
         "Models, Findings of EMNLP",
     )
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "rate", "steps"})
+    version: ClassVar[int] = 2
     thorough: ClassVar[bool] = True
 
     steps: int = Field(default=500, ge=1, description="steps of AdamW; 1000 and more as published")

@@ -50,6 +50,7 @@ class Dager(TextGradientAttack):
         "NeurIPS",
     )
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "mode"})
+    version: ClassVar[int] = 2
 
     sigmas: float = Field(default=4.0, gt=0, description="noise: deviations below the middle at which a token is taken")
     beam: int = Field(default=256, ge=1, description="prefixes or sequences followed at a time, at the most")
