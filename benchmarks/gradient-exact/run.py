@@ -18,9 +18,9 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
 from torch import nn
 
-from seepage.attacks.gradient.dimitrov2024 import Layer, solve
 from seepage.attacks.gradient.entry import entry
 from seepage.attacks.gradient.record_columns import Behind
+from seepage.attacks.gradient.solving import Layer, solve
 from seepage.core.spec import InputSpec
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.models.recipes import seeded

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from seepage.attacks.gradient.dimitrov2024 import AGREED, Layer, Solution, completed, most_confirmed, rectified
-from seepage.attacks.gradient.entry import Entry, entry
+from seepage.attacks.gradient.entry import Entry, entry, rectified
 from seepage.attacks.gradient.features import records_of
 from seepage.attacks.gradient.inside import inside
 from seepage.attacks.gradient.low_rank import Factors, factorise
+from seepage.attacks.gradient.outlooks import several_steps
 from seepage.attacks.gradient.phong2017 import first_layer_obstacle
 from seepage.attacks.gradient.record_columns import Behind, mixtures, rested
+from seepage.attacks.gradient.solving import AGREED, Layer, Solution, completed, most_confirmed
 from seepage.attacks.gradient.sparse_columns import SHARED, Search
 from seepage.attacks.gradient.unmixing import components, edges, published
 from seepage.core.attack import GradientAttack
@@ -107,10 +108,8 @@ class CocktailParty(GradientAttack):
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
         if why := _obstacle(knowledge):
             return Outlook(prospect="impossible", why=why, change="a fully connected layer with a bias")
-        steps = knowledge.assumptions.steps.value
-        if update.kind == "delta" and (steps is None or steps > 1):
-            told = f"the update sums {steps or 'an unknown number of'} local steps, each at other weights"
-            return Outlook(prospect="unlikely", why=told, change="a single local step")
+        if (said := several_steps(knowledge, update)) is not None:
+            return said
         told = knowledge.assumptions
         met = _met(knowledge.net, told.mode.value)
         assert met is not None

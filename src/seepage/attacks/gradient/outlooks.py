@@ -11,6 +11,15 @@ from seepage.core.victim import Update
 from seepage.models.federated import ClientNet
 
 
+def several_steps(knowledge: GradientKnowledge, update: Update) -> Outlook | None:
+    """What stands against reading a layer's gradient: that the update is no gradient, but several steps; or None."""
+    steps = knowledge.assumptions.steps.value
+    if update.kind != "delta" or steps == 1:
+        return None
+    told = f"the update sums {steps or 'an unknown number of'} local steps, each at other weights"
+    return Outlook(prospect="unlikely", why=told, change="a single local step")
+
+
 def matching_obstacle(knowledge: Knowledge) -> str | None:
     """Why no update can be simulated at all, or None."""
     if not isinstance(knowledge, GradientKnowledge):
