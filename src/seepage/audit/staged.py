@@ -12,7 +12,6 @@ from seepage.audit.config import AuditConfig, FederatedTable
 from seepage.audit.federated import federation
 from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.priors import Brought, from_table
-from seepage.audit.recorded import from_file as from_recording
 from seepage.audit.records import (
     Facts,
     checked,
@@ -100,8 +99,7 @@ def _captured(given: Given) -> Staged:
     if "access" in table.model_fields_set and table.access is not Access.UPDATES:
         raise ConfigError(f"[victim] access: a captured update gives 'updates', not '{table.access}'")
     options = victim_options(config, given.base)
-    make = from_recording if table.kind == "flower" else from_file
-    found = make(config, options, spec, given.base, given.trust_pickle, brought.shelf)
+    found = from_file(config, options, spec, given.base, given.trust_pickle, brought.shelf)
     scene = found.scene
     splits = Splits(scene.members, scene.nonmembers, scene.public)
     return Staged(

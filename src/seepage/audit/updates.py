@@ -8,12 +8,13 @@ from typing import Any
 from torch import nn
 
 from seepage.audit.api import Named, check_numbers, live_setting
-from seepage.audit.captured import names_of, read, scene_of
+from seepage.audit.captured import names_of, scene_of
 from seepage.audit.priors import from_python
 from seepage.audit.records import data_facts, packages, spec_identity, splits_identity
 from seepage.audit.round import Round
 from seepage.audit.run import execute
 from seepage.audit.scenery import Staged
+from seepage.audit.sent import Sent, read
 from seepage.core.attack import Attack
 from seepage.core.defense import Defense
 from seepage.core.errors import ConfigError
@@ -126,9 +127,7 @@ def audit_update(
     sent = read(own, update, known.kind, weights=False, trust_pickle=trust_pickle)
     brought = from_python(prior, input, Path(out) / "priors")
     found = scene_of(
-        own,
-        sent,
-        known,
+        Sent(own, sent, known),
         input,
         names_of(own, input, classes, class_names),
         batch=batch,
