@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from seepage.audit import recorded
 from seepage.audit.config import AuditConfig, DataTable
+from seepage.audit.options import where_from
 from seepage.audit.records import Facts, beside, reading_of
 from seepage.audit.round import Round
 from seepage.audit.sent import KEYS, Sent, check_keys, from_files
 from seepage.cases.capture import Capture
-from seepage.cases.federation import RUNGS, Federation
+from seepage.cases.federation import Federation
+from seepage.cases.text_capture import TextCapture
+from seepage.cases.text_federation import TextFederation
 from seepage.core.errors import ConfigError, DataError
 from seepage.core.knowledge import PriorSource
 from seepage.core.records import Records
@@ -31,15 +34,12 @@ from seepage.targets import infer_spec, load_network
 NOT_GIVEN = "not given: nothing can be scored"
 _MODEL = ("net", "net_options", "build", "build_args", "classes", "class_names")
 
-# Rungs that can be told where the true batch is given, and not else.
-_OF_THE_BATCH = frozenset({"labels", "counts", "statistics"})
-
 
 @dataclass(frozen=True)
 class Captured:
     """A captured update with its scene and what a record says of it."""
 
-    scene: Federation | Capture
+    scene: Federation | Capture | TextFederation | TextCapture
     facts: Facts
     digest: dict[str, Any]
 
@@ -82,13 +82,11 @@ def scene_of(
     facts = {**update_facts(update, net.parameters), **sent.facts}
     digest = {**digest_of(known, update, net.weights()), **sent.digest}
     if batch is None:
-        if refused := sorted(set(known.knows or ()) & _OF_THE_BATCH):
-            raise ConfigError(f"knows: {', '.join(refused)} can be told where the true batch is given, and it is not")
         owned = None
         if public is not None:
             owned = _inside(as_records(public, spec=spec, what="public", reading=reading), spec, "public")
         empty = Records(np.zeros((0, *spec.shape), np.float32), np.zeros(0, np.int64), names, modality=spec.modality)
-        ladder = known.ladder(owned is not None, normalised)
+        ladder = known.without_batch().ladder(None if owned is None else "public records", normalised)
         scene = Capture(
             members=empty,
             public=owned,
@@ -114,21 +112,8 @@ def scene_of(
     members = _inside(splits.members, spec, "the true batch")
     if members.y is None:
         raise DataError("the true batch needs its classes, numbered as the model numbers them")
-    if len(members) % known.clients:
-        raise ConfigError(
-            f"the true batch has {len(members)} records, which {known.clients} clients cannot share evenly: give the "
-            "records of all the clients, as many of each"
-        )
-    if known.batch not in (None, len(members)):
-        of_all = "" if known.clients == 1 else f" of each of {known.clients} clients"
-        raise ConfigError(
-            f"the true batch has {len(members)} records, and records = {known.records}{of_all} was said: they must "
-            "agree"
-        )
-    known = replace(known, records=len(members) // known.clients)
-    ladder = known.ladder(splits.public is not None, normalised)
-    told = {name for name in RUNGS if getattr(ladder, name).value is not None}
-    granted = set(known.knows or ()) & _OF_THE_BATCH
+    known = known.of_batch(len(members))
+    ladder = known.ladder(None if splits.public is None else "public records", normalised)
     scene = Federation(
         members=members,
         nonmembers=None if splits.nonmembers is None else _inside(splits.nonmembers, spec, "nonmembers"),
@@ -139,11 +124,12 @@ def scene_of(
         local=known.local(),
         clients=1,
         records=len(members),
-        knows=frozenset(told | granted),
+        knows=known.rungs(ladder),
         priors=priors,
         captured=update,
-        unmade=known.unmade(net),
+        unmade=known.unmade(net.has_batch_norm),
         blurred=known.blurred,
+        optimiser=known.optimiser or "sgd",
     )
     return Captured(scene, {**facts, "true_batch": f"{len(members)} records"}, {**digest, "batch": members.digest()})
 
@@ -254,6 +240,13 @@ def spec_of(declared: InputSpec | None, table: DataTable, base: Path) -> InputSp
 
 def _inside(records: Records, spec: InputSpec, what: str) -> Records:
     return replace(records, x=spec.check(records.x, what))
+
+
+def captured_name(kind: str, options: Mapping[str, Any], facts: Facts) -> str:
+    """What a captured update without a name is called."""
+    if kind == "flower":
+        return f"round {facts['round']:g}, client {facts['client']} of {where_from(options)}"
+    return f"an update of {options.get('net') or where_from(options)}"
 
 
 def update_facts(update: Update, parameters: int) -> Facts:

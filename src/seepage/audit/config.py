@@ -20,7 +20,7 @@ EVERY = ("auto", "all")
 # Kinds whose members are the records of the update itself, and may be unknown.
 CAPTURED = ("update", "flower")
 # Kinds whose records can be texts.
-TEXTS = ("encoder", "federated")
+TEXTS = ("encoder", "federated", *CAPTURED)
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -387,8 +387,8 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
     if config.victim.kind not in TEXTS and config.data.text is not None:
         raise ConfigError(
-            f'{where}: [data] text is for [victim] kind = "encoder", or "federated" with a model of texts; columns of '
-            "a table of numbers need no naming"
+            f'{where}: [data] text is for [victim] kind = "encoder", or "federated", "update" or "flower" with a model '
+            "of texts; columns of a table of numbers need no naming"
         )
     if config.data.builtin is None and config.data.members is None and config.victim.kind not in CAPTURED:
         raise ConfigError(f"{where}: [data] needs members = ... (or builtin = ...)")

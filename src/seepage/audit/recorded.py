@@ -141,4 +141,3 @@ def filled(known: Round, chosen: Picked, run_config: Mapping[str, Any]) -> Round
 
 def _arrays(side: Any) -> list[Any]:
     return list(side.values()) if isinstance(side, Mapping) else list(side)
-

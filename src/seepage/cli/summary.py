@@ -13,8 +13,8 @@ from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.record import AuditRecord, Estimate, Finding, LeftOut, Score
 from seepage.core.vocabulary import Leak
 
-# Facts of a captured update: how far the updates of guesses without it lie from it.
-_WITHOUT = ("consistency_constant", "consistency_public_mean")
+# Facts of a captured update that begin so: how far the updates of guesses without it lie from it.
+_WITHOUT = "consistency_"
 STYLE = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow", "not tried": "dim"}
 
 
@@ -125,7 +125,7 @@ def _unscored(finding: Finding) -> str:
     distance = finding.facts.get("consistency")
     if not isinstance(distance, float):
         return "not scored (no true batch)"
-    others = [value for name, value in finding.facts.items() if name in _WITHOUT and isinstance(value, float)]
+    others = [value for name, value in finding.facts.items() if name.startswith(_WITHOUT) and isinstance(value, float)]
     beside = f"; without the update {min(others):.2g}" if others else ""
     return f"not scored (no true batch); its own update lies {distance:.2g} from the captured one{beside}"
 

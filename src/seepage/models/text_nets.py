@@ -78,13 +78,16 @@ def text_net(
     return TextNet(module, task, tokenizer, sizes.length)
 
 
-def folder_net(path: str | Path, task: Task = "classification", classes: int | None = None) -> TextNet:
+def folder_net(
+    path: str | Path, task: Task = "classification", classes: int | None = None, *, whole: bool = False
+) -> TextNet:
     """A model with its tokenizer from a folder of the transformers library; its weights are read from safetensors.
 
     Args:
         path: the folder: `config.json`, `model.safetensors` (or its shards), a tokenizer.
         task: what its clients train it for.
         classes: how many classes its head should have; a head that the folder lacks is drawn anew.
+        whole: whether a folder that lacks weights is refused instead.
 
     Raises:
         ModelError: for a folder that holds no such model.
@@ -104,12 +107,23 @@ def folder_net(path: str | Path, task: Task = "classification", classes: int | N
     more = {} if classes is None or task == "causal-lm" else {"num_labels": classes}
     try:
         with seeded(0):
-            module = kinds[task].from_pretrained(
-                str(path), use_safetensors=True, attn_implementation="eager", **kept, **more
+            module, told = kinds[task].from_pretrained(
+                str(path),
+                use_safetensors=True,
+                attn_implementation="eager",
+                output_loading_info=True,
+                **kept,
+                **more,
             )
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), **kept)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise ModelError(f"the folder {path} cannot be opened as a model of texts: {error}") from error
+    if whole and told["missing_keys"]:
+        raise ModelError(
+            f"the folder {path} has no weights '{min(told['missing_keys'])}' of a model for '{task}': they would be "
+            "drawn anew, and what was captured is not of such. Give the model that the server sent: its folder, or its "
+            'weights (weights = "...")'
+        )
     return TextNet(module.float(), task, tokenizer)
 
 
