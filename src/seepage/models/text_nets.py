@@ -3,6 +3,7 @@
 The library `transformers` is imported when one is asked for. Nothing is downloaded, and no code of a folder is run.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import nn
 from seepage.core.errors import ConfigError, MissingExtra, ModelError, did_you_mean
 from seepage.models.recipes import seeded
 from seepage.models.text_clients import Task, TextNet
+from seepage.models.word_pieces import CONTINUED, word_pieces
 
 UNKNOWN, PAD, START, END = "[UNK]", "[PAD]", "[CLS]", "[SEP]"
+_SPECIAL = (PAD, UNKNOWN, START, END)
 _PURPOSE = "a client who trains on texts"
 
 
@@ -175,7 +178,11 @@ def _bert(vocabulary: int, classes: int, task: Task, sizes: Sizes) -> nn.Module:
 
 def _words(texts: Sequence[str], sizes: Sizes) -> Any:
     """A tokenizer of words and punctuation marks, folded; each text ends in [SEP]."""
-    made, tokenizers = _tokenizer("WordLevel", texts, sizes)
+    made, tokenizers = _folding()
+    trainer = tokenizers.trainers.WordLevelTrainer(
+        vocab_size=sizes.tokens, special_tokens=list(_SPECIAL), show_progress=False
+    )
+    made.train_from_iterator(texts, trainer)
     made.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, made.token_to_id(END))]
     )
@@ -184,7 +191,11 @@ def _words(texts: Sequence[str], sizes: Sizes) -> Any:
 
 def _pieces(texts: Sequence[str], sizes: Sizes) -> Any:
     """A tokenizer of pieces of words, folded; each text begins with [CLS] and ends in [SEP]."""
-    made, tokenizers = _tokenizer("WordPiece", texts, sizes)
+    made, tokenizers = _folding()
+    split = (made.pre_tokenizer.pre_tokenize_str(made.normalizer.normalize_str(text)) for text in texts)
+    vocabulary = word_pieces(Counter(word for parts in split for word, _ in parts), _SPECIAL, sizes.tokens)
+    made.model = tokenizers.models.WordPiece(vocabulary, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUED)
+    made.add_special_tokens(list(_SPECIAL))
     made.decoder = tokenizers.decoders.WordPiece()
     made.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{START} $A {END}", special_tokens=[(t, made.token_to_id(t)) for t in (START, END)]
@@ -192,19 +203,16 @@ def _pieces(texts: Sequence[str], sizes: Sizes) -> Any:
     return _fast(made)
 
 
-def _tokenizer(kind: str, texts: Sequence[str], sizes: Sizes) -> tuple[Any, Any]:
+def _folding() -> tuple[Any, Any]:
+    """A tokenizer that folds texts and takes words and marks apart, yet without a vocabulary."""
     try:
         import tokenizers
-        from tokenizers import models, normalizers, pre_tokenizers, trainers
+        from tokenizers import models, normalizers, pre_tokenizers, trainers  # noqa: F401 - loads what is named below
     except ModuleNotFoundError as error:
         raise MissingExtra("tokenizers", "lm", _PURPOSE) from error
-    made: Any = tokenizers.Tokenizer(getattr(models, kind)(unk_token=UNKNOWN))
+    made: Any = tokenizers.Tokenizer(models.WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN))
     made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = getattr(trainers, f"{kind}Trainer")(
-        vocab_size=sizes.tokens, special_tokens=[PAD, UNKNOWN, START, END], show_progress=False
-    )
-    made.train_from_iterator(texts, trainer)
     return made, tokenizers
 
 
