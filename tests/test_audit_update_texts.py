@@ -25,7 +25,7 @@ from seepage.targets.recordings import Exchange, Writer
 
 pytest.importorskip("transformers")
 
-from seepage.models.text_nets import text_net  # noqa: E402
+from seepage.models.text_nets import text_net
 
 State = dict[str, Tensor]
 TEXTS = (
@@ -243,7 +243,7 @@ def test_what_the_client_froze_need_not_be_sent(tmp_path: Path) -> None:
     update = sent(net)
     name = "bert.embeddings.word_embeddings.weight"
     partial = {other: tensor for other, tensor in update.items() if other != name}
-    with pytest.raises(DataError, match="word_embeddings.weight' of the model is missing.*freeze"):
+    with pytest.raises(DataError, match=r"word_embeddings\.weight' of the model is missing.*freeze"):
         audited(net, partial, tmp_path)
     save_file(partial, tmp_path / "partial.safetensors")
     save_file(update, tmp_path / "update.safetensors")

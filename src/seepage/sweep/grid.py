@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from seepage.audit import federated
+from seepage.audit import federated, text_clients
 from seepage.audit.config import (
     AuditConfig,
     DataTable,
@@ -35,13 +35,13 @@ CONDITIONS = frozenset({"federated.trained", "federated.knows", "victim.weights"
 _TABLES: Mapping[str, type[BaseModel]] = {"federated": FederatedTable, "victim": VictimTable, "data": DataTable}
 _OPTIONS: Mapping[str, frozenset[str]] = {
     "federated": frozenset(),
-    "victim": frozenset(federated.KEYS),
+    "victim": frozenset({*federated.KEYS, *text_clients.KEYS}),
     "data": frozenset(
         {"split", *(f.name for f in fields(Reading)), *(n for names, _ in SPLITS.values() for n in names)}
     ),
 }
 # Keys that a point cannot differ in: what is measured would not be comparable, or the victim another one.
-_FIXED = frozenset({"victim.kind", "victim.name", "victim.input", "data.builtin", "data.noun"})
+_FIXED = frozenset({"victim.kind", "victim.name", "victim.input", "victim.task", "data.builtin", "data.noun"})
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
