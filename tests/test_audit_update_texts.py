@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import seepage
+from seepage.attacks.gradient.petrov2024 import Dager
 from seepage.audit.api import audit_file, setting_of_file
 from seepage.audit.rounds import audit_rounds
 from seepage.cases.replay import TextReplay
@@ -222,6 +223,41 @@ def test_half_precision_is_accepted_and_said(dtype: torch.dtype, tmp_path: Path)
     found = seen(record.preflight[0])["precision"]
     assert str(dtype).removeprefix("torch.") in found.found
     assert record.findings[0].status == "done"
+
+
+_FULL = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4"
+)
+
+
+def test_where_memory_runs_out_less_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Dager.run
+
+    def short(self: Dager, *given: Any) -> Any:
+        if self.chunk > 2**25:
+            raise RuntimeError(_FULL)
+        return run(self, *given)
+
+    whole = audited(gpt(), sent(gpt()), tmp_path, records=2)
+    monkeypatch.setattr(Dager, "run", short)
+    record = audited(gpt(), sent(gpt()), tmp_path, records=2)
+    (finding,) = record.findings
+    assert guessed(record) == guessed(whole)
+    assert any("chunks of 33,554,432" in note for note in finding.notes)
+    # What was asked for stands in the record.
+    assert finding.params == whole.findings[0].params
+
+
+def test_where_no_memory_is_enough_it_is_said_what_needs_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> Any:
+        raise RuntimeError(_FULL)
+
+    monkeypatch.setattr(Dager, "run", never)
+    (finding,) = audited(gpt(), sent(gpt()), tmp_path, records=2).findings
+    assert finding.status == "failed"
+    assert finding.error is not None
+    assert finding.error.message.startswith("it ran out of memory")
+    assert "a smaller chunk or restarts or beam" in finding.error.message
 
 
 # Weights that stand in a model twice, and those that are not trained

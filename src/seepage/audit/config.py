@@ -418,7 +418,7 @@ def read(path: Path, settings: Sequence[str] = ()) -> tuple[AuditConfig, dict[st
             f"no audit file at {path}: give the path of a TOML file, as in examples/faces.toml"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as text: {error}") from error
+        raise ConfigError(f"{path} cannot be read as text ({error}): give the path of a TOML file") from error
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

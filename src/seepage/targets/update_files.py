@@ -48,7 +48,7 @@ def load_tensors(given: Tensors, module: nn.Module, what: str, trust_pickle: boo
 def _read(path: Path, what: str, trust_pickle: bool) -> Mapping[str, Any] | list[Array]:
     path = existing(path, what)
     if path.suffix != ".npz":
-        return read_tensors(path, trust_pickle)
+        return read_tensors(path, trust_pickle, what)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in archive.files}
@@ -148,6 +148,11 @@ def as_update(found: Mapping[str, Tensor], module: nn.Module, kind: str, what: s
                 f"{what}: '{name}' has shape {tuple(tensor.shape)}, the model's has {tuple(wanted)}: is it the "
                 "update of another model, or of one with other options?"
             )
+        if name in own and not tensor.is_floating_point():
+            raise DataError(
+                f"{what}: '{name}' holds {str(tensor.dtype).removeprefix('torch.')} numbers, floating ones were "
+                "wanted: were they quantised? Give them dequantised, as the server adds them to its weights"
+            )
     tensors: dict[str, Array] = {}
     for name, weight in own.items():
         if name not in found and weight.requires_grad:
@@ -160,7 +165,7 @@ def as_update(found: Mapping[str, Tensor], module: nn.Module, kind: str, what: s
     if not any(tensor.any() for tensor in tensors.values()):
         raise DataError(
             f"{what}: every tensor is zero, so that there is nothing to read: did the client train, are its layers "
-            "frozen, or are before and after the same weights?"
+            "frozen, are before and after the same weights, or were the values too small for half precision?"
         )
     # By the model's own type: a mean over clients makes floating numbers of a count of batches.
     floating = [name for name, own_one in buffers.items() if own_one.is_floating_point() and name in found]
