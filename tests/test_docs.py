@@ -18,7 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 import seepage
-from seepage.audit import captured, federated, recorded, text_clients
+from seepage.audit import captured, captured_texts, federated, recorded, sent, text_clients
 from seepage.audit import config as audit_config
 from seepage.audit.api import audit
 from seepage.cli.list import KINDS
@@ -237,8 +237,8 @@ def test_toml_is_what_an_audit_file_takes(snippet: Snippet) -> None:
     of_scenes = {
         "recipe": (),
         "federated": (*federated.KEYS, *text_clients.KEYS),
-        "update": captured.KEYS,
-        "flower": recorded.KEYS,
+        "update": (*captured.MODEL, *captured_texts.MODEL, *sent.FROM_FILES),
+        "flower": (*captured.MODEL, *captured_texts.MODEL, *recorded.KEYS),
     }
     kind = parsed.victim.kind
     unknown = set(parsed.victim.options) - set(of_scenes[kind] if kind in of_scenes else option_names(kind))

@@ -14,7 +14,7 @@ from seepage.audit.config import AuditConfig, DataTable
 from seepage.audit.options import where_from
 from seepage.audit.records import Facts, beside, reading_of
 from seepage.audit.round import Round
-from seepage.audit.sent import KEYS, Sent, check_keys, from_files
+from seepage.audit.sent import FROM_FILES, Sent, check_keys, from_files
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.text_capture import TextCapture
@@ -32,7 +32,7 @@ from seepage.targets import infer_spec, load_network
 
 # What a record says where there is nothing to hold a reconstruction against.
 NOT_GIVEN = "not given: nothing can be scored"
-_MODEL = ("net", "net_options", "build", "build_args", "classes", "class_names")
+MODEL = ("net", "net_options", "build", "build_args", "classes", "class_names")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def from_file(
     Raises:
         ConfigError, DataError, ModelError: for what cannot be used.
     """
-    check_keys(options, (*_MODEL, *source_keys(config)))
+    check_keys(options, (*MODEL, *source_keys(config)))
     module = module_of(options, spec, config.seed, trust_pickle)
     sent = sent_of(config, options, module, trust_pickle)
     batch, nonmembers, public = sent.places(config.data, base)
@@ -167,7 +167,7 @@ def from_file(
 
 def source_keys(config: AuditConfig) -> tuple[str, ...]:
     """The keys of `[victim]` that say where the update lies."""
-    return recorded.KEYS if config.victim.kind == "flower" else KEYS
+    return recorded.KEYS if config.victim.kind == "flower" else FROM_FILES
 
 
 def sent_of(config: AuditConfig, options: Mapping[str, Any], module: nn.Module, trust_pickle: bool) -> Sent:

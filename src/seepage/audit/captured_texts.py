@@ -36,7 +36,7 @@ from seepage.models.text_clients import TextNet
 from seepage.models.text_nets import folder_net
 from seepage.targets.update_files import fill, load_tensors
 
-_MODEL = ("path", "task", "frozen", "classes", "class_names")
+MODEL = ("path", "task", "frozen", "classes", "class_names")
 
 
 def from_file(config: AuditConfig, base: Path, trust_pickle: bool = False) -> Staged:
@@ -51,7 +51,7 @@ def from_file(config: AuditConfig, base: Path, trust_pickle: bool = False) -> St
             "[victim] net: a captured update is of the model that its client trained: give path, the folder that "
             "save_pretrained wrote of it (model and tokenizer)"
         )
-    check_keys(options, (*_MODEL, *source_keys(config)))
+    check_keys(options, (*MODEL, *source_keys(config)))
     refuse_arrays(config, "a captured update")
     sent, net = _opened(config, options, trust_pickle)
     names = class_names_of(net, options.get("class_names"))

@@ -16,7 +16,7 @@ from seepage.targets.update_files import Tensors, as_update, difference, fill, l
 
 _FILES = ("update", "before", "after")
 # Keys of `[victim]` that say where an update lies, and the weights that it is of.
-KEYS = ("weights", *_FILES)
+FROM_FILES = ("weights", *_FILES)
 
 
 @dataclass(frozen=True)

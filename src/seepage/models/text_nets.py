@@ -4,7 +4,8 @@ The library `transformers` is imported when one is asked for. Nothing is downloa
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def folder_net(
     kept: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     more = {} if classes is None or task == "causal-lm" else {"num_labels": classes}
     try:
-        with seeded(0):
+        with seeded(0), _quietly():
             module, told = kinds[task].from_pretrained(
                 str(path),
                 use_safetensors=True,
@@ -128,6 +129,20 @@ def folder_net(
             'weights (weights = "...")'
         )
     return TextNet(module.float(), task, tokenizer)
+
+
+@contextmanager
+def _quietly() -> Generator[None]:
+    """Without the library's bars on the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _gpt(vocabulary: int, classes: int, task: Task, sizes: Sizes) -> nn.Module:
