@@ -12,13 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from seepage.audit import sentences
 from seepage.audit.asked import wanted_by
-from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_defense, read
+from seepage.audit.config import AuditConfig, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python
 from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity, splits_identity
 from seepage.audit.run import execute
 from seepage.audit.scenery import Staged
 from seepage.audit.setting import Setting, from_config
+from seepage.audit.tables import AttackTable, DefenseTable
 from seepage.audit.training import Trainer
 from seepage.cases.world import World
 from seepage.core.attack import Attack

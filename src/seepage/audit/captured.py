@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from seepage.audit import recorded
-from seepage.audit.config import AuditConfig, DataTable
+from seepage.audit.config import AuditConfig
 from seepage.audit.options import where_from
 from seepage.audit.records import Facts, beside, reading_of
 from seepage.audit.round import Round
 from seepage.audit.sent import FROM_FILES, Sent, check_keys, from_files
+from seepage.audit.tables import DataTable
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.text_capture import TextCapture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seepage.audit.config import DataTable
 from seepage.audit.records import Facts, beside, data_facts
+from seepage.audit.tables import DataTable
 from seepage.core.errors import ConfigError, DataError, did_you_mean
 from seepage.core.record import Check
 from seepage.core.records import Records, Splits

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from seepage.audit.config import FederatedTable
 from seepage.audit.round import Round
 from seepage.audit.sent import Sent, read
+from seepage.audit.tables import FederatedTable
 from seepage.core.errors import ConfigError, DataError
 from seepage.targets.recordings import Exchange, Recording
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from seepage.audit.config import FederatedTable
+from seepage.audit.tables import FederatedTable
 from seepage.cases.federation import RUNGS
 from seepage.core.assumptions import Assumptions, Rung, Standing
 from seepage.core.errors import ConfigError, did_you_mean

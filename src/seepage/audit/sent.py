@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from seepage.audit.config import DataTable, FederatedTable
 from seepage.audit.records import Facts, beside
 from seepage.audit.round import Round
+from seepage.audit.tables import DataTable, FederatedTable
 from seepage.core.errors import ConfigError, DataError, did_you_mean
 from seepage.core.victim import Update
 from seepage.targets.update_files import Tensors, as_update, difference, fill, load_tensors, same_weights

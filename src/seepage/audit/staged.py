@@ -9,7 +9,7 @@ import numpy as np
 
 from seepage.audit.captured import captured_name, from_file, spec_of
 from seepage.audit.captured_texts import from_file as from_captured_texts
-from seepage.audit.config import CAPTURED, AuditConfig, FederatedTable
+from seepage.audit.config import CAPTURED, AuditConfig
 from seepage.audit.federated import federation
 from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.priors import Brought, from_table
@@ -24,6 +24,7 @@ from seepage.audit.records import (
 )
 from seepage.audit.scenery import Staged
 from seepage.audit.sentences import from_file as from_texts
+from seepage.audit.tables import FederatedTable
 from seepage.audit.text_clients import from_file as from_text_clients
 from seepage.audit.text_clients import trains_on_texts
 from seepage.audit.training import Trainer

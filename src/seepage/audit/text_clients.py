@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from seepage.audit.client_texts import read_texts, text_facts
-from seepage.audit.config import AuditConfig, FederatedTable
+from seepage.audit.config import AuditConfig
 from seepage.audit.options import fingerprints, victim_options, where_from
 from seepage.audit.records import packages, splits_identity
 from seepage.audit.scenery import Staged
 from seepage.audit.sent import check_keys
+from seepage.audit.tables import FederatedTable
 from seepage.cases.federation import DEFAULT, RUNGS
 from seepage.cases.text_federation import TextFederation
 from seepage.core.errors import ConfigError, DataError, did_you_mean

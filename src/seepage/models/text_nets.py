@@ -222,7 +222,7 @@ def _folding() -> tuple[Any, Any]:
     """A tokenizer that folds texts and takes words and marks apart, yet without a vocabulary."""
     try:
         import tokenizers
-        from tokenizers import models, normalizers, pre_tokenizers, trainers  # noqa: F401 - loads what is named below
+        from tokenizers import models, normalizers, pre_tokenizers
     except ModuleNotFoundError as error:
         raise MissingExtra("tokenizers", "lm", _PURPOSE) from error
     made: Any = tokenizers.Tokenizer(models.WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from seepage.audit.config import SweepTraining
 from seepage.audit.plan import Arm
 from seepage.audit.setting import Setting
+from seepage.audit.tables import SweepTraining
 from seepage.audit.training import source_digest
 from seepage.cases.federation import Federation
 from seepage.cases.text_federation import TextFederation

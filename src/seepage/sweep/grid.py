@@ -12,20 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from seepage.audit import federated, text_clients
-from seepage.audit.config import (
-    AuditConfig,
-    DataTable,
-    DefenseTable,
-    FederatedTable,
-    SweepTable,
-    VictimTable,
-    make_defense,
-    override,
-    parse,
-    read,
-)
+from seepage.audit.config import AuditConfig, make_defense, override, parse, read
 from seepage.audit.plan import Arm
 from seepage.audit.records import SPLITS
+from seepage.audit.tables import DataTable, DefenseTable, FederatedTable, SweepTable, VictimTable
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.frontier import Axis
 from seepage.data import Reading

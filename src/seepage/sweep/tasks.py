@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from seepage.audit.api import import_from
-from seepage.audit.config import DefenseTable, SweepTraining, make_defense, parse
+from seepage.audit.config import make_defense, parse
 from seepage.audit.plan import Arm
 from seepage.audit.run import execute
 from seepage.audit.setting import Setting, from_config
+from seepage.audit.tables import DefenseTable, SweepTraining
 from seepage.audit.workers import one_thread
 from seepage.core.errors import SeepageError, StoreError
 from seepage.core.frontier import Row
