@@ -1,6 +1,5 @@
 """`seepage.audit`: the product. The command line calls `audit_file`, which is the same on an audit file."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +33,7 @@ from seepage.core.victim import Model, TextEncoder
 from seepage.core.vocabulary import Access, Leak
 from seepage.data import Reading, as_splits
 from seepage.data.texts import are_texts
+from seepage.store.where import index_url
 from seepage.targets import infer_spec, wrap
 
 Named = str | Mapping[str, Any]
@@ -67,7 +67,7 @@ def setting_of_file(
         out=out,
         trust_pickle=trust_pickle,
         text=path.read_text(encoding="utf-8"),
-        index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+        index_url=index_url(),
     )
     return setting, config
 
@@ -276,7 +276,7 @@ def live_setting(
         as_resolved=whole,
         reusable=live.known,
         resumable=live.known,
-        index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+        index_url=index_url(),
         brought=live.brought,
         most=top_k,
     )

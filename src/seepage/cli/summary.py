@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seepage.cli import terminal
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.record import AuditRecord, Estimate, Finding, LeftOut, Score
 from seepage.core.vocabulary import Leak
@@ -132,7 +132,7 @@ def _unscored(finding: Finding) -> str:
 
 def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool) -> None:
     """Verdicts, findings, gates, and where the report is."""
-    console = Console(width=None if Console().is_terminal else 160)
+    console = terminal.console()
     if not quiet:
         console.print()
         for leak, verdict in record.verdicts.items():
