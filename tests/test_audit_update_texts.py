@@ -185,6 +185,8 @@ def test_without_a_learning_rate_it_is_said_what_can_be_tried_and_it_works(tmp_p
     assert rate.holds == "unknown"
     assert "span of attention" in rate.means
     assert sorted(guessed(record)) == sorted(TEXTS[:2])
+    # A change of the weights goes against the gradient: the other way it would lie 1 away.
+    assert float(record.findings[0].facts["consistency"] or 0) < 0.8
 
 
 def test_known_steps_are_taken_again() -> None:
