@@ -12,6 +12,11 @@ from seepage.models.federated import ClientNet
 
 # Degrees by which a gradient may turn over a round and still pass for one.
 _STRAIGHT = 10.0
+# What can be tried on a change of weights without a learning rate.
+_SCALELESS = "the division of weights by biases, label counts from signs, and fits of the direction (cosine)"
+_SCALELESS_TEXTS = (
+    "the rows of the token embedding that moved, tokens in the span of attention's change, and fits of the direction"
+)
 
 
 def steps(s: Sighted) -> Diagnostic:
@@ -83,8 +88,7 @@ def rate(s: Sighted) -> Diagnostic | None:
         holds="unknown",
         found="not known",
         means="the change cannot be scaled to gradients, nor the client's steps simulated; what can still be tried "
-        "needs "
-        "no scale: the division of weights by biases, label counts from signs, and fits of the direction (cosine)",
+        f"needs no scale: {_SCALELESS_TEXTS if s.text_net is not None else _SCALELESS}",
         change="[federated] rate (rate= in Python), where it is known; or a search over rates",
     )
 

@@ -20,6 +20,7 @@ from seepage.attacks.gradient.objectives import Measure
 from seepage.attacks.gradient.received import Received
 from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import GradientKnowledge
+from seepage.core.memory import out_of_memory
 from seepage.models.federated import ClientNet
 
 Array = np.ndarray
@@ -139,7 +140,7 @@ def _in_groups(net: ClientNet, got: Received, search: Search, starts: Tensor, to
         try:
             parts.append(_solve(net, got, search, starts[now], every[now]))
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if together == 1:
                 raise MemoryError(
@@ -150,12 +151,6 @@ def _in_groups(net: ClientNet, got: Received, search: Search, starts: Tensor, to
             continue
         first += together
     return parts
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether torch, or Python itself, found no memory; torch has no class of its own for that on processors."""
-    told = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in told or "not enough memory" in told
 
 
 class _Problems:
