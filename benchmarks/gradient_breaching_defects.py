@@ -115,12 +115,12 @@ class Defects:
 
     def wainakh_simple(self) -> Shown:
         run = attacker(self.net, "invertinggradients", "label_strategy=wainakh-simple", "optim.max_iterations=1")
-        truth = [0, 1, 2, 2, 2, 2, 3, 3]
+        truth = [0, 0, 1, 1, 2, 2, 3, 3]
         _, found, _ = run.prepare_attack(*self.asked(truth, told=False))
         return {
             "what": "classes by `wainakh-simple`: the impact of a label found is taken from another class",
             "where": "attacks/base_attack.py:402-405",
-            "expected": f"about {truth}",
+            "expected": f"{truth}, or near it",
             "came": f"{found.tolist()}",
         }
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from pictures import photographs
+from scipy.stats import t
 
 from seepage.attacks.gradient.fowl2022 import RobbingTheFed
 from seepage.core.assumptions import Assumptions, Rung
@@ -22,7 +23,6 @@ from seepage.core.target import Target
 from seepage.core.victim import Updates
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
-from seepage.scoring.stats import unit_mean
 
 CLASSES, PUBLIC, UPDATES, EXACT_DB = 10, 3000, 100, 60.0
 # Records an update, bins.
@@ -55,13 +55,13 @@ def one(net: ClientNet, public: Records, batch: int, bins: int, seed: int) -> di
         found = attack.run(Target(Updates(own.clients, asked), attack.needs), knowledge, rng)
         seconds += time.process_time() - begun
         counts.append(exact(found.x, x))
-    share = unit_mean(np.array(counts) / batch)
-    low, high = (None if side is None else round(batch * side, 2) for side in (share.low, share.high))
+    # Student's: updates are drawn one by one.
+    reach = float(t.ppf(0.975, UPDATES - 1) * np.std(counts, ddof=1) / np.sqrt(UPDATES))
     return {
         "expected": round(batch * (1 - 1 / bins) ** (batch - 1), 2),
         "exact": round(float(np.mean(counts)), 2),
-        "low": low,
-        "high": high,
+        "low": round(float(np.mean(counts)) - reach, 2),
+        "high": round(float(np.mean(counts)) + reach, 2),
         "of": batch,
         "updates": UPDATES,
         "seconds_an_update": round(seconds / UPDATES, 3),
