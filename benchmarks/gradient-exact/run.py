@@ -136,7 +136,7 @@ KEYS = (
 
 
 # Measured by default, in a few minutes; and what else can be.
-CLAIMED, FURTHER = ("text", "labels", "spear"), ("unmixing", "recursive", "fresh")
+CLAIMED, FURTHER = ("text", "labels", "spear", "imprint"), ("unmixing", "recursive", "fresh")
 
 
 def main() -> None:
@@ -149,6 +149,7 @@ def main() -> None:
     found: dict[str, Any] = dict.fromkeys(KEYS)
     parts: dict[str, Any] = {"spear": spear, "text": lambda: beside("text"), "labels": lambda: beside("labels")}
     parts |= {"unmixing": lambda: beside("unmixing"), "recursive": lambda: beside("recursive"), "fresh": fresh}
+    parts |= {"imprint": lambda: beside("imprint")}
     for name in wanted:
         found |= parts[name]()
     said = [found[key] for key in ("spear_exact", "dager_exact") if found.get(key) is not None]

@@ -164,6 +164,24 @@ def batch_norm(s: Sighted) -> Diagnostic | None:
     )
 
 
+def dropout(s: Sighted) -> Diagnostic | None:
+    """Whether values were dropped at random while the client trained; nothing where no layer does that."""
+    if s.net is None or not s.net.drops:
+        return None
+    mode = s.ladder.mode.value
+    return Diagnostic(
+        name="dropout",
+        assumption="the true records make the update that was sent",
+        holds="holds" if mode == "eval" else "unknown" if mode is None else "fails",
+        found="in the model, " + ("in an unknown mode" if mode is None else f"in {mode} mode"),
+        means="an update can be computed again from its records"
+        if mode == "eval"
+        else "what was dropped is the client's alone: attacks that simulate the client fit another update. Exact "
+        "attacks on a first layer before any dropout, and counts of labels, do not mind",
+        change="train mode makes it a hindrance" if mode == "eval" else "eval mode, or no dropout, takes it away",
+    )
+
+
 def equations(s: Sighted) -> Diagnostic | None:
     """Parameters that moved against values to be found."""
     if s.batch is None or s.spec is None or not s.moved:

@@ -49,7 +49,7 @@ def inside(net: ClientNet) -> Inside | None:
     module = net.module.double()
     x = net.prepare(torch.from_numpy(_drawn(net)))
     for name, layer in module.named_modules():
-        if not isinstance(layer, nn.Linear) or layer.bias is None:
+        if not isinstance(layer, nn.Linear) or "bias" not in dict(layer.named_parameters()):
             continue
         seen = _seen(module, name, x)
         if seen is not None and _alone(module, layer, x, seen.given):
@@ -78,11 +78,11 @@ def _seen(module: nn.Module, name: str, x: Tensor) -> _Seen | None:
     """None where the layer runs never, or more than once: its gradient is then no product of two matrices."""
     met = module.get_submodule(name)
     ran: list[tuple[nn.Module, Tensor, Tensor]] = []
-    handles = [
-        layer.register_forward_hook(lambda layer, given, out: ran.append((layer, given[0].detach(), out)))
-        for layer in module.modules()
-        if not list(layer.children())
-    ]
+
+    def note(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        ran.append((layer, given[0].detach(), out))
+
+    handles = [layer.register_forward_hook(note) for layer in module.modules() if not list(layer.children())]
     try:
         with torch.no_grad():
             module(x)

@@ -35,7 +35,7 @@ def matching_obstacle(knowledge: Knowledge) -> str | None:
 def matching_outlook(
     knowledge: GradientKnowledge, update: Update, steps: int, restarts: int, most: int
 ) -> Outlook | None:
-    """What matching gradients can do: numbers sent against numbers wanted, the batch, and batch normalisation.
+    """What matching gradients can do: numbers sent against numbers wanted, the batch, dropout, batch normalisation.
 
     `most` is up to how many records a client published results show recognisable pictures on small networks.
     """
@@ -60,6 +60,13 @@ def matching_outlook(
             prospect="unlikely",
             why=f"{ratio}: many batches have this gradient",
             change="fewer records an update, or a larger model",
+            seconds=seconds,
+        )
+    if net.drops and told.mode.value == "train":
+        return Outlook(
+            prospect="unlikely",
+            why="clients train with dropout: the true records do not make this update without the same draws",
+            change="a client who computes its gradient without dropout",
             seconds=seconds,
         )
     if net.has_batch_norm and told.mode.value != "eval":
