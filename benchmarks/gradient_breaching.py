@@ -1,19 +1,20 @@
-"""breaching on single gradients: reads a job folder, writes what it made and its CPU seconds.
+"""breaching on gradients: reads a job folder, writes what it made and its CPU seconds.
 
 Run by gradient_peer.py in a process of its own, so that the peer and its dependencies stay out of ours.
 """
 
+import copy
 import json
 import logging
 import resource
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gradient_nets import NETS
 from torch import nn
 
 # torchvision's wheel is built for another torch than the processor-only one: its operators do not load. breaching
@@ -48,6 +49,11 @@ OPERATORS = (
 )
 
 
+# What is known of batch normalisation: that it went by the statistics sent out ("eval" mode); or that it went by the
+# batch's own ("train" mode), which the client sends along or keeps.
+STATISTICS = ("public", "shared", "unknown")
+
+
 class Told(dict[str, Any]):
     """What breaching reads both as a dictionary and by attribute."""
 
@@ -57,11 +63,18 @@ class Told(dict[str, Any]):
         return self[name]
 
 
-def lenet(classes: int) -> nn.Module:
-    """The LeNet of Zhu et al. for pictures of 3 x 32 x 32."""
-    sizes = ((3, 2), (12, 2), (12, 1))
-    body = [m for before, step in sizes for m in (nn.Conv2d(before, 12, 5, step, 2), nn.Sigmoid())]
-    return nn.Sequential(nn.Sequential(*body, nn.Flatten()), nn.Linear(768, classes)).eval()
+def opened() -> Any:
+    """breaching, imported on a torch whose torchvision has no operators."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.INFO)
+    # Held for as long as the process lives: the names go with it.
+    opened.library = torch.library.Library("torchvision", "DEF")  # type: ignore[attr-defined]
+    for schema in OPERATORS:
+        opened.library.define(schema)  # type: ignore[attr-defined]
+    import breaching
+
+    return breaching
 
 
 def seconds() -> float:
@@ -70,66 +83,82 @@ def seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def main(job: Path) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    logging.disable(logging.INFO)
-    library = torch.library.Library("torchvision", "DEF")
-    for schema in OPERATORS:
-        library.define(schema)
-    import breaching
+def gradients(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
+    """Of the mean loss over the records, by parameter, in the mode that the network is in."""
+    loss = nn.functional.cross_entropy(net(x), y)
+    return [g.detach() for g in torch.autograd.grad(loss, list(net.parameters()))]
 
+
+def buffers_of(net: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """What a client of breaching shares after a batch in "train" mode: the batch's own statistics."""
+    own = copy.deepcopy(net).train()
+    for layer in own.modules():
+        if hasattr(layer, "momentum"):
+            layer.momentum = None
+    with torch.no_grad():
+        own(x)
+    return [b.detach().clone() for b in own.buffers()]
+
+
+def messages(
+    net: nn.Module,
+    found: list[torch.Tensor],
+    shape: tuple[int, ...],
+    batch: int,
+    labels: torch.Tensor | None,
+    classes: int,
+    scale: tuple[list[float], list[float]] = ([0.0] * 3, [1.0] * 3),
+    shared: list[torch.Tensor] | None = None,
+    public: bool = True,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What server and client send, as breaching reads it: the payloads and the shared data."""
+    shown = Told(shape=shape, mean=scale[0], std=scale[1], classes=classes, modality="vision", task="classification")
+    payload = {
+        "parameters": [w.detach() for w in net.parameters()],
+        "buffers": [b.detach() for b in net.buffers()] if public else None,
+        "metadata": shown,
+    }
+    told = Told(num_data_points=batch, labels=labels, local_hyperparams=None, data_key="inputs")
+    return [payload], [{"gradients": found, "buffers": shared, "metadata": told}]
+
+
+def main(job: Path) -> None:
+    breaching = opened()
     setting = json.loads((job / "setting.json").read_text())
     given = np.load(job / "given.npz")
-    net = lenet(setting["classes"])
+    net = NETS[setting["net"]](setting["classes"])
     with torch.no_grad():
         for own, weight in zip(net.parameters(), np.load(job / "weights.npz").values(), strict=True):
             own.copy_(torch.from_numpy(weight))
-    loss = nn.CrossEntropyLoss()
     setup = {"dtype": torch.float32, "device": torch.device("cpu")}
     config = breaching.get_attack_config(setting["config"], overrides=setting["overrides"])
-    made, spent, labels, without = [], [], [], ""
-    for k in range(len(given["x"])):
-        x = torch.from_numpy(given["x"][k : k + 1]).contiguous()
-        y = torch.from_numpy(given["y"][k : k + 1])
-        gradients = [g.detach() for g in torch.autograd.grad(loss(net(x), y), list(net.parameters()))]
-        shown = Told(
-            shape=tuple(x.shape[1:]),
-            mean=setting["mean"],
-            std=setting["std"],
-            classes=setting["classes"],
-            modality="vision",
-            task="classification",
+    statistics = setting["statistics"]
+    made, spent, labels = [], [], []
+    # One client after another: (k, b, ...) records of classes (k, b).
+    for x, y in zip(torch.from_numpy(given["x"]), torch.from_numpy(given["y"]), strict=True):
+        x = x.contiguous()
+        client = copy.deepcopy(net).train(statistics != "public")
+        found = gradients(client, x, y)
+        payloads, shared = messages(
+            net,
+            found,
+            tuple(x.shape[1:]),
+            len(x),
+            y if setting["labels"] else None,
+            setting["classes"],
+            (setting["mean"], setting["std"]),
+            buffers_of(net, x) if statistics == "shared" else None,
+            statistics == "public",
         )
-        payload = {
-            "parameters": [w.detach() for w in net.parameters()],
-            "buffers": [b.detach() for b in net.buffers()],
-            "metadata": shown,
-        }
-        told = Told(
-            num_data_points=1, labels=y if setting["labels"] else None, local_hyperparams=None, data_key="inputs"
-        )
-        shared = {"gradients": gradients, "buffers": None, "metadata": told}
         torch.manual_seed(0)
         begun = seconds()
-        attacker = breaching.attacks.prepare_attack(net, loss, config, setup)
+        attacker = breaching.attacks.prepare_attack(net, nn.CrossEntropyLoss(), config, setup)
         # Without secrets its own README's call raises: an empty dictionary is wanted.
-        found, _ = attacker.reconstruct([payload], [shared], {})
+        ended, _ = attacker.reconstruct(payloads, shared, {})
         spent.append(seconds() - begun)
-        made.append(found["data"].detach().float().numpy()[0])
-        labels.append(int(found["labels"].flatten()[0]))
-        if setting.get("defects"):
-            without = refused(lambda: attacker.reconstruct([payload], [shared]))  # noqa: B023 called at once
-    np.savez(job / "made.npz", x=np.stack(made), seconds=np.array(spent), labels=np.array(labels), without=without)
-
-
-def refused(call: Callable[[], Any]) -> str:
-    """What a call raises, or nothing."""
-    try:
-        call()
-    except Exception as error:  # noqa: BLE001 whatever it is, it is what is asked for
-        return f"{type(error).__name__}: {error}"
-    return ""
+        made.append(ended["data"].detach().float().numpy())
+        labels.append(ended["labels"].flatten().numpy())
+    np.savez(job / "made.npz", x=np.stack(made), seconds=np.array(spent), labels=np.stack(labels))
 
 
 if __name__ == "__main__":

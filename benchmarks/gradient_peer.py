@@ -93,45 +93,49 @@ def install(folder: Path) -> None:
 def peer(
     net: nn.Module, x: np.ndarray, y: np.ndarray, config: str, overrides: list[str], labels: bool
 ) -> tuple[np.ndarray, list[float]]:
-    """What breaching makes of the gradient of each picture, in [0, 1], and its CPU seconds for each: `peer_whole`."""
-    made = peer_whole(net, x, y, config, overrides, labels)
-    return made["x"], [round(float(s), 2) for s in made["seconds"]]
+    """What breaching makes of the gradient of each picture, in [0, 1], and its CPU seconds for each: `peer_batches`."""
+    made, spent = peer_batches("lenet", net, x[:, None], y[:, None], config, overrides, labels)
+    return made[:, 0], spent
 
 
-def peer_whole(
+def peer_batches(
+    name: str,
     net: nn.Module,
     x: np.ndarray,
     y: np.ndarray,
     config: str,
     overrides: list[str],
     labels: bool,
-    defects: bool = False,
-) -> dict[str, np.ndarray]:
-    """What breaching makes of the gradient of each picture: `x` in [0, 1], `seconds`, `labels` as it returns them.
+    statistics: str = "public",
+) -> tuple[np.ndarray, list[float]]:
+    """What breaching makes of each client's gradient, (k, b, ...) in [0, 1], and its CPU seconds for each.
 
     Args:
-        net: `lenet`, with the weights to be used.
-        x: (n, ...) pictures in [0, 1].
-        y: (n,) their classes.
+        name: of the network in gradient_nets.
+        net: that network, with the weights to be used.
+        x: (k, b, ...) pictures in [0, 1].
+        y: (k, b) their classes.
         config: name of breaching's configuration.
         overrides: of that configuration.
         labels: whether it is told the classes.
-        defects: whether to see as well what its README's call raises (`without`).
+        statistics: of batch normalisation, as gradient_breaching.STATISTICS has it.
     """
-    folder = ROOT / "runs" / "bench" / "breaching"
-    install(folder)
+    setting = {"net": name, "config": config, "overrides": overrides, "labels": labels, "classes": CLASSES}
+    setting |= {"statistics": statistics, "mean": list(SPEC.mean), "std": list(SPEC.std)}
     with tempfile.TemporaryDirectory() as place:
         job = Path(place)
         np.savez(job / "weights.npz", *[w.detach().numpy() for w in net.parameters()])
-        np.savez(job / "given.npz", x=SPEC.prepare(x), y=y)
-        setting = {"config": config, "overrides": overrides, "labels": labels, "classes": CLASSES, "defects": defects}
-        setting |= {"mean": list(SPEC.mean), "std": list(SPEC.std)}
+        np.savez(job / "given.npz", x=SPEC.prepare(x.reshape(-1, *SPEC.shape)).reshape(x.shape), y=y)
         (job / "setting.json").write_text(json.dumps(setting))
-        path = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-        subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("gradient_breaching.py")), place], check=True, env=path
-        )
-        with np.load(job / "made.npz") as archive:
-            made = {name: archive[name] for name in archive.files}
-        std, mean = (np.array(side).reshape(3, 1, 1) for side in (SPEC.std, SPEC.mean))
-        return {**made, "x": np.clip(made["x"] * std + mean, 0, 1)}
+        beside("gradient_breaching.py", place)
+        with np.load(job / "made.npz") as made:
+            std, mean = (np.array(side).reshape(3, 1, 1) for side in (SPEC.std, SPEC.mean))
+            return np.clip(made["x"] * std + mean, 0, 1), [round(float(s), 2) for s in made["seconds"]]
+
+
+def beside(script: str, *given: str) -> None:
+    """Run a script of this folder in a process that has breaching."""
+    folder = ROOT / "runs" / "bench" / "breaching"
+    install(folder)
+    path = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, str(Path(__file__).with_name(script)), *given], check=True, env=path)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import seepage
+from seepage.cases.gradient import knowledge
 from seepage.cases.replay import UpdateReplay
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.errors import ConfigError, DataError, ModelError, SeepageError, TrustError
@@ -230,12 +231,42 @@ def _changed(name: str, change: Callable[[Tensor], Tensor | None]) -> State:
         (lambda: sent(module(hidden=80)), "'2.weight' has shape \\(80, 64\\)"),
         (lambda: {}, "tensors by name were wanted, got none"),
         (lambda: [np.ones(3)] * 5, "a list of 5 arrays fits neither"),
+        (lambda: _changed("2.weight", lambda t: (t * 1e4).to(torch.int32)), "'2.weight' holds int32 numbers"),
         (lambda: {"2.weight": "text"}, "'2.weight'"),
     ],
 )
 def test_what_does_not_fit_is_named(update: Callable[[], Any], says: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=says):
         audited(update(), tmp_path)
+
+
+def test_without_a_learning_rate_it_is_said_what_can_be_tried(tmp_path: Path) -> None:
+    change = sent(module(), LocalTraining("delta", 1, 2, 0.05))
+    with pytest.raises(ConfigError, match=r"not told its rate, epochs.*what can still be tried.*'linear-layer'"):
+        seepage.audit_update(
+            module(), change, kind="delta", input=SPEC, records=3, out=tmp_path, attacks="fedavg-matching"
+        )
+
+
+def test_the_optimiser_that_is_said_is_the_one_that_is_known(tmp_path: Path) -> None:
+    net = module()
+    before, after = pair(net, LocalTraining("delta", 0, 1, 0.05))
+    save_file(before, tmp_path / "b.safetensors")
+    save_file(after, tmp_path / "a.safetensors")
+    x, y = batch()
+    np.savez(tmp_path / "batch.npz", x=x, y=y)
+    more = """before = "b.safetensors"
+after = "a.safetensors"
+[federated]
+momentum = 0.9
+local_batch = 0
+epochs = 2
+rate = 0.05
+[data]
+members = "batch.npz"
+"""
+    scene = _setting(tmp_path, more).scene
+    assert knowledge(scene).assumptions.optimiser.value == "sgd with momentum 0.9"
 
 
 def test_two_same_weights_are_no_update(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 import seepage
-from seepage.audit import captured, federated, recorded, text_clients
+from seepage.audit import captured, captured_texts, federated, recorded, sent, tables, text_clients
 from seepage.audit import config as audit_config
 from seepage.audit.api import audit
 from seepage.cli.list import KINDS
@@ -237,8 +237,8 @@ def test_toml_is_what_an_audit_file_takes(snippet: Snippet) -> None:
     of_scenes = {
         "recipe": (),
         "federated": (*federated.KEYS, *text_clients.KEYS),
-        "update": captured.KEYS,
-        "flower": recorded.KEYS,
+        "update": (*captured.MODEL, *captured_texts.MODEL, *sent.FROM_FILES),
+        "flower": (*captured.MODEL, *captured_texts.MODEL, *recorded.KEYS),
     }
     kind = parsed.victim.kind
     unknown = set(parsed.victim.options) - set(of_scenes[kind] if kind in of_scenes else option_names(kind))
@@ -257,19 +257,19 @@ def _built_in_options() -> set[str]:
 
 
 TABLES: dict[str, type[BaseModel]] = {
-    "`[victim]`": audit_config.VictimTable,
-    "`[victim] input`": audit_config.InputTable,
-    "`[data]`": audit_config.DataTable,
-    "`[recipe]`": audit_config.RecipeTable,
-    "`[[attack]]`": audit_config.AttackTable,
-    "`[[defense]]`": audit_config.DefenseTable,
-    "`[prior]`": audit_config.PriorTable,
-    "`[judge]`": audit_config.JudgeTable,
-    "`[verdict]`": audit_config.VerdictTable,
-    "`[report]`": audit_config.ReportTable,
-    "`[run]`": audit_config.RunTable,
-    "`[sweep]`": audit_config.SweepTable,
-    "`[sweep.training]`": audit_config.SweepTraining,
+    "`[victim]`": tables.VictimTable,
+    "`[victim] input`": tables.InputTable,
+    "`[data]`": tables.DataTable,
+    "`[recipe]`": tables.RecipeTable,
+    "`[[attack]]`": tables.AttackTable,
+    "`[[defense]]`": tables.DefenseTable,
+    "`[prior]`": tables.PriorTable,
+    "`[judge]`": tables.JudgeTable,
+    "`[verdict]`": tables.VerdictTable,
+    "`[report]`": tables.ReportTable,
+    "`[run]`": tables.RunTable,
+    "`[sweep]`": tables.SweepTable,
+    "`[sweep.training]`": tables.SweepTraining,
 }
 AUDIT_FILE = "docs/guides/audit-file.md"
 

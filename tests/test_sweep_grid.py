@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from seepage.audit.api import setting_of_file
-from seepage.audit.config import SweepTraining
+from seepage.audit.tables import SweepTraining
 from seepage.core.errors import ConfigError
 from seepage.scoring.stats import wilson
 from seepage.sweep.costs import TrainedCost, at_the_start, cost_of, sent_bytes

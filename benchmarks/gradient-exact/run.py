@@ -18,9 +18,9 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_digits
 from torch import nn
 
-from seepage.attacks.gradient.dimitrov2024 import Layer, solve
 from seepage.attacks.gradient.entry import entry
 from seepage.attacks.gradient.record_columns import Behind
+from seepage.attacks.gradient.solving import Layer, solve
 from seepage.core.spec import InputSpec
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.models.recipes import seeded
@@ -136,7 +136,7 @@ KEYS = (
 
 
 # Measured by default, in a few minutes; and what else can be.
-CLAIMED, FURTHER = ("text", "labels", "spear"), ("unmixing", "recursive", "fresh")
+CLAIMED, FURTHER = ("text", "labels", "spear", "imprint"), ("unmixing", "recursive", "fresh")
 
 
 def main() -> None:
@@ -149,6 +149,7 @@ def main() -> None:
     found: dict[str, Any] = dict.fromkeys(KEYS)
     parts: dict[str, Any] = {"spear": spear, "text": lambda: beside("text"), "labels": lambda: beside("labels")}
     parts |= {"unmixing": lambda: beside("unmixing"), "recursive": lambda: beside("recursive"), "fresh": fresh}
+    parts |= {"imprint": lambda: beside("imprint")}
     for name in wanted:
         found |= parts[name]()
     said = [found[key] for key in ("spear_exact", "dager_exact") if found.get(key) is not None]

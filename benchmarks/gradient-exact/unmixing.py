@@ -15,6 +15,7 @@ import torch
 from pictures import photographs
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
+from torch import nn
 
 from seepage.attacks.gradient.kariyappa2023 import CocktailParty
 from seepage.core.assumptions import Assumptions, Rung
@@ -27,13 +28,25 @@ from seepage.core.victim import Updates
 from seepage.data import load_builtin
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
-from seepage.models.nets import mlp
+from seepage.models.nets import Centred, mlp
 from seepage.models.recipes import seeded
 
 CLASSES, WIDTH = 10, 300
 BATCHES = (8, 16, 32, 64)
 # The one batch that is wider than that: behind ReLU, where it takes seconds.
 LARGE, LARGE_WIDTH = 128, 512
+
+
+# Features of a later layer, in CIFAR-like networks; and the search from them to pictures.
+LATER = (("hidden-cnn", 4), ("hidden-cnn", 8), ("hidden-cnn", 16), ("hidden-cnn", 32), ("relu-cnn", 4), ("relu-cnn", 8))
+
+
+def hidden_cnn(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
+    """Two convolutions, each pooled, and a hidden layer before the logits: the shape of a stock tutorial network."""
+    maps = [nn.Conv2d(shape[0], 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    maps += [nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    features = 32 * (shape[1] // 4) * (shape[2] // 4)
+    return nn.Sequential(Centred(), *maps, nn.Linear(features, width), nn.ReLU(), nn.Linear(width, classes))
 
 
 def faces(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -65,9 +78,11 @@ def one(kind: str, data: str, batch: int, width: int, seed: int) -> dict[str, fl
     spec = InputSpec(x.shape[1:])
     if kind == "relu-mlp":
         body = client_net(kind, spec.shape, CLASSES, derive(seed, kind), hidden=width)
+    elif kind == "relu-cnn":
+        body = client_net(kind, spec.shape, CLASSES, derive(seed, kind))
     else:
         with seeded(derive(seed, kind)):
-            body = mlp(spec.shape, CLASSES, width)
+            body = (hidden_cnn if kind == "hidden-cnn" else mlp)(spec.shape, CLASSES, width)
     net = ClientNet(body, spec, CLASSES)
     known = Assumptions(batch=Rung.known(batch))
     knowledge = GradientKnowledge(spec=spec, net=net, classes=CLASSES, assumptions=known)
@@ -102,6 +117,7 @@ def measure(seed: int = 7) -> dict[str, Any]:
     sets = [name for name in SETS if name != "cifar10" or os.environ.get("SEEPAGE_CIFAR10")]
     rows = [(kind, data, b, WIDTH) for data in sets for kind in ("relu-mlp", "sigmoid-mlp") for b in BATCHES]
     rows += [("relu-mlp", data, LARGE, LARGE_WIDTH) for data in sets]
+    rows += [(kind, data, b, WIDTH) for data in sets for kind, b in LATER]
     for kind, data, batch, width in rows:
         row = one(kind, data, batch, width, seed)
         found[f"cocktail.{kind}.{data}.b{batch}"] = row

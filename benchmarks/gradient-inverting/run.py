@@ -12,16 +12,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gradient_peer import CLASSES, SPEC, captured, decibels, lenet, peer, pictures, played
-from scipy.optimize import linear_sum_assignment
 
 from seepage.attacks.gradient.geiping2020 import InvertingGradients
-from seepage.models.client_nets import client_net
-from seepage.models.federated import ClientNet, Mode
+from seepage.models.federated import ClientNet
 
 STEPS = 2000
 TV = 5e-4
-# Steps of the measurement of speed; and of the row with batch normalisation.
-SPEED_STEPS, ROW_STEPS = 200, 400
+# Of the measurement of speed.
+SPEED_STEPS = 200
 
 
 def seconds() -> float:
@@ -43,16 +41,6 @@ def speed(attack: InvertingGradients, x: np.ndarray, y: np.ndarray) -> float:
     begun = seconds()
     played(attack, sent, known)
     return attack.steps * attack.restarts / (seconds() - begun)
-
-
-def batch_of_four(x: np.ndarray, y: np.ndarray, mode: Mode) -> float:
-    """Median decibels of one client with four pictures on a network with batch normalisation, labels known."""
-    net = ClientNet(client_net("cnn", SPEC.shape, CLASSES, 0), SPEC, CLASSES)
-    sent, known = captured(net, x[None], y[None], {"labels": y[None]}, mode)
-    found = played(InvertingGradients(steps=ROW_STEPS), sent, known)
-    apart = ((found.x[:, None].astype(float) - x[None]) ** 2).reshape(4, 4, -1).mean(axis=2)
-    rows, columns = linear_sum_assignment(apart)
-    return round(float(np.median(-10 * np.log10(apart[rows, columns]))), 2)
 
 
 def main() -> None:
@@ -78,8 +66,6 @@ def main() -> None:
     # Its restarts run one after another.
     result["peer_steps_per_second"] = round(STEPS * len(x) / sum(theirs), 1)
     result["peer_cpu_seconds"] = theirs
-    result["batch_4_cnn_train_db"] = batch_of_four(x, y, "train")
-    result["batch_4_cnn_eval_db"] = batch_of_four(x, y, "eval")
     print(json.dumps(result))
 
 

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from seepage.audit.api import audit as audit
+    from seepage.audit.rounds import audit_rounds as audit_rounds
     from seepage.audit.updates import audit_update as audit_update
     from seepage.core.attack import Attack as Attack
     from seepage.core.case import Case as Case
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "audit": "seepage.audit.api",
+    "audit_rounds": "seepage.audit.rounds",
     "audit_update": "seepage.audit.updates",
     "Attack": "seepage.core.attack",
     "Case": "seepage.core.case",
@@ -59,6 +61,7 @@ __all__ = [
     "Target",
     "__version__",
     "audit",
+    "audit_rounds",
     "audit_update",
 ]
 
@@ -71,7 +74,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_PUBLIC[name]), name)
         globals()[name] = value
         return value
-    if name in ("targets", "data", "attacks", "testing", "report", "store"):
+    if name in ("targets", "data", "attacks", "testing", "report", "store", "sweep"):
         return import_module(f"seepage.{name}")
     raise AttributeError(f"module 'seepage' has no attribute '{name}'")
 

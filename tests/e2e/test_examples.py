@@ -164,8 +164,39 @@ def test_the_recorded_run_of_flower(tmp_path: Path, seepage) -> None:
     assert "not scored" in done.stdout
 
 
-# The others have tests of their own; the frontier, which takes minutes, a small version of it in test_sweep.py.
-_OWN = ("faces.toml", "federated.toml", "federated-frontier.toml", "flower.toml")
+def test_one_update_of_a_client_of_texts(tmp_path: Path, seepage) -> None:
+    pytest.importorskip("transformers")
+    copied = tmp_path / "examples"
+    shutil.copytree(EXAMPLES, copied)
+    made = subprocess.run(
+        [sys.executable, str(copied / "text_client.py")],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    done = seepage("audit", str(copied / "captured-texts.toml"), "--out", str(tmp_path / "audits"))
+    assert done.returncode == 0, done.stderr
+    (run,) = [path.parent for path in (tmp_path / "audits").glob("*/record.json")]
+    (dager,) = [finding for finding in read_record(run).findings if finding.attack == "dager"]
+    # The client's own loop of transformers is the one that is simulated: all of its messages are read.
+    assert dager.scores["exact"].value == 1
+    assert not dager.scores["exact"].missing
+
+
+# The others have tests of their own; the frontiers, which take minutes, small versions in test_sweep.py and
+# test_text_sweep.py.
+_OWN = (
+    "captured-texts.toml",
+    "faces.toml",
+    "federated.toml",
+    "federated-frontier.toml",
+    "federated-frontier-texts.toml",
+    "flower.toml",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in _OWN])

@@ -1,5 +1,7 @@
 """A federation trained behind a defense, held against what can be computed without it."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from seepage.defenses.updates.secure_aggregation import SecureAggregation
 from seepage.models import federated_training
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.models.federated_training import Schedule, train_federation
+from seepage.models.text_nets import text_net
 
 SPEC = InputSpec((6,), modality=Modality.TABLE)
 
@@ -171,3 +174,50 @@ def test_what_cannot_be_trained_is_said() -> None:
     bare = Records(x=held.x, y=None, class_names=("a", "b", "c"))
     with pytest.raises(DataError, match="records with classes"):
         train_federation(net, members, bare, Schedule(2, 2, 3, LocalTraining()), None, 5)
+
+
+# Texts
+
+needs_transformers = pytest.mark.skipif(find_spec("transformers") is None, reason="the extra [lm] is not installed")
+
+
+def _texts(n: int, seed: int) -> Records:
+    """Token numbers, of which the first of a text tells its class."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    rows = np.concatenate([(y + 1)[:, None], rng.integers(3, 9, size=(n, 4))], axis=1)
+    texts = [" ".join(map(str, row)) for row in rows.tolist()]
+    return Records.of_texts(texts, y=y.astype(np.int64), class_names=("a", "b"))
+
+
+@needs_transformers
+def test_a_federation_of_texts_learns_what_its_texts_show() -> None:
+    net = text_net("tiny-bert", 9, 2, 0, width=16, heads=2, layers=1, length=8)
+    schedule = Schedule(40, 4, 6, LocalTraining(mode="eval"), rate=0.5)
+    found = train_federation(net, _texts(48, 1), _texts(20, 2), schedule, None, 5)
+    assert found.hits.mean() > 0.9
+    assert found.values == net.parameters
+
+
+@needs_transformers
+def test_a_round_over_all_texts_is_a_step_of_gradient_descent(spied: list[dict[str, torch.Tensor]]) -> None:
+    net, members = text_net("tiny-bert", 9, 2, 0, width=16, heads=2, layers=1, length=8), _texts(12, 1)
+    train_federation(net, members, _texts(6, 2), Schedule(1, 4, 3, LocalTraining(mode="eval"), rate=0.5), None, 5)
+    y = torch.from_numpy(members.labels())
+    slope = net.gradient(net.encode(members.texts), y, net.weights())
+    step = {name: (w - 0.5 * slope[name].detach()).double() for name, w in net.weights().items()}
+    assert _far(spied[0], step) < 1e-6
+
+
+@needs_transformers
+def test_of_next_tokens_the_share_counts_that_is_named() -> None:
+    net = text_net("tiny-gpt", 9, 0, 0, "causal-lm", width=16, heads=2, layers=1, length=8)
+    held = Records.of_texts(["1 2 3 4", "5", "6 7"])
+    found = federated_training._hits(net, held)
+    batch = net.encode(held.texts)
+    said = net.logits(torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)).argmax(dim=-1)
+    whole = [float((said[0, :3] == torch.tensor([2, 3, 4])).float().mean()), 0.0, float(said[2, 0] == 7)]
+    assert found.tolist() == pytest.approx(whole)
+    # Members of a model of the next token need no classes.
+    trained = train_federation(net, held, held, Schedule(1, 1, 2, LocalTraining(mode="eval")), None, 1)
+    assert len(trained.hits) == 3

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from seepage.attacks.gradient.dimitrov2024 import Layer, Solution, Spear, rectified, solve
-from seepage.attacks.gradient.entry import entry
+from seepage.attacks.gradient.dimitrov2024 import Spear
+from seepage.attacks.gradient.entry import entry, rectified
 from seepage.attacks.gradient.low_rank import factorise, numerical_rank
 from seepage.attacks.gradient.row_sets import TESTED, candidates, unseen
+from seepage.attacks.gradient.solving import Layer, Solution, solve
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.errors import DataError
 from seepage.core.knowledge import GradientKnowledge
@@ -102,7 +103,7 @@ def test_a_record_sent_twice_is_found_once() -> None:
 
 def test_a_missing_direction_is_closed_by_the_record_that_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """All directions but one determine the last record; the neurons that it leaves off then give its direction."""
-    import seepage.attacks.gradient.dimitrov2024 as module
+    import seepage.attacks.gradient.solving as module
 
     class Forgetful(module.Search):
         def run(self, samples: int, rng: np.random.Generator) -> None:

@@ -349,7 +349,7 @@ def test_the_statistics_of_the_true_batch_are_what_is_held_to() -> None:
     told = [net.batch_statistics(mine) for mine in x]
     wanted, said = statistics(knows(net, 2, rungs | {"statistics": told}))
     assert said == "statistics of the private batch"
-    stacked = stacked_of(net, "train")
+    stacked = stacked_of(net, "train", statistics=True)
     assert stacked is not None
     soft = torch.nn.functional.one_hot(torch.from_numpy(y), CLASSES).float()
     stacked(net.prepare(torch.from_numpy(x)).requires_grad_(True), soft)

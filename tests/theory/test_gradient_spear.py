@@ -7,9 +7,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from seepage.attacks.gradient.dimitrov2024 import Layer, Solution, Spear, solve
+from seepage.attacks.gradient.dimitrov2024 import Spear
 from seepage.attacks.gradient.entry import Entry, entry
 from seepage.attacks.gradient.record_columns import Behind
+from seepage.attacks.gradient.solving import Layer, Solution, solve
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.knowledge import GradientKnowledge
 from seepage.core.seeds import stream

@@ -10,9 +10,11 @@ import torch
 
 from seepage.attacks.gradient.balunovic2022 import Lamp, Reorder, move
 from seepage.attacks.gradient.deng2021 import Tag
-from seepage.attacks.gradient.embedded import Embedded, around, heard, layerwise_cosine, layerwise_l2_l1, matched_names
+from seepage.attacks.gradient.embedded import Embedded
 from seepage.attacks.gradient.embedding_search import Descent, Search
+from seepage.attacks.gradient.heard import around, heard, matched_names
 from seepage.attacks.gradient.ngrams import KneserNey
+from seepage.attacks.gradient.text_distances import layerwise_cosine, layerwise_l2_l1
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.errors import DataError
 from seepage.core.knowledge import TextGradientKnowledge
@@ -50,7 +52,7 @@ def knowing(net: TextNet, batch: int = 1, **told: Any) -> TextGradientKnowledge:
 def search_of(net: TextNet, update: Update, batch: int = 1, **told: Any) -> Search:
     knowledge = knowing(net, batch, **told)
     got = heard(knowledge, update, 0, rows=False, length=None)
-    return Search(Embedded(net, matched_names(knowledge)), got, layerwise_cosine, net.classes)
+    return Search(Embedded(net, matched_names(knowledge)), [got], layerwise_cosine, net.classes)
 
 
 def recall(guess: tuple[str, ...], texts: tuple[str, ...]) -> float:
@@ -82,24 +84,33 @@ def test_next_tokens_are_those_that_the_embeddings_stand_for() -> None:
     simulate = Embedded(net, matched_names(knowledge))
     found = simulate(simulate.table[ids][None], None)
     wanted = heard(knowledge, update, 0, rows=False, length=None).wanted
-    assert float(layerwise_cosine(found, wanted)) < 1e-3
+    assert float(layerwise_cosine(found, {n: tensor[None] for n, tensor in wanted.items()})) < 1e-3
     assert net.embedding not in found
 
 
-def test_problems_together_are_problems_apart() -> None:
-    net = net_of()
+@pytest.mark.parametrize("name", ["tiny-gpt", "tiny-bert"])
+def test_problems_together_are_problems_apart(name: str) -> None:
+    net = net_of(name)
     simulate = Embedded(net, matched_names(knowing(net)))
-    x = torch.randn(3, 2, 5, 64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(3, 2, 5, 64, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     y = torch.full((3, 2, 2), 0.5)
     together, alone = simulate(x, y), simulate._one(x[1], y[1])  # pyright: ignore[reportPrivateUsage]
     assert simulate._mapped  # pyright: ignore[reportPrivateUsage]
-    for name, tensor in alone.items():
-        assert torch.allclose(together[name][1], tensor, atol=1e-6), name
+    for own, tensor in alone.items():
+        assert torch.allclose(together[own][1], tensor, atol=1e-6), own
+    # And so are their slopes, by which a search goes.
+    draws = torch.Generator().manual_seed(1)
+    way = {own: torch.randn(tensor.shape, generator=draws) for own, tensor in alone.items()}
+    slopes = [
+        torch.autograd.grad(sum(((found[own] * way[own]).sum() for own in way), x.new_zeros(())), x)[0][1]
+        for found in ({own: tensor[1] for own, tensor in together.items()}, alone)
+    ]
+    assert torch.allclose(slopes[0], slopes[1], rtol=1e-3, atol=1e-3 * float(slopes[1].abs().max()))
 
 
 def test_the_distance_of_tag_is_by_hand() -> None:
     found = {"a": torch.tensor([[1.0, 2.0]]), "b": torch.tensor([[3.0]])}
-    wanted = {"a": torch.tensor([0.0, 0.0]), "b": torch.tensor([1.0])}
+    wanted = {"a": torch.tensor([[0.0, 0.0]]), "b": torch.tensor([[1.0]])}
     distance = layerwise_l2_l1(0.5, linear=True, scaled=True)
     assert float(distance(found, wanted)) == pytest.approx((5 + 0.5 * 3) + 0.5 * (4 + 0.5 * 2))
 
@@ -142,14 +153,43 @@ def test_marks_around_texts_are_known() -> None:
 # Searches
 
 
-@pytest.mark.parametrize("attack", [Tag(steps=200), Lamp(steps=80, restarts=1, candidates=10, moves=8, every=30)])
-def test_a_short_text_is_found_and_another_batch_s_update_gives_nothing_of_it(attack: Any) -> None:
+def guessed(attack: Any, net: TextNet, *updates: Update) -> tuple[tuple[str, ...], ...]:
+    """The texts guessed of clients with one text each, who are searched for together."""
+    known = replace(knowing(net), clients=len(updates))
+    return attack.run(Target(Updates(updates), attack.needs), known, stream(0, "run")).values
+
+
+@pytest.mark.parametrize("attack", [Tag(steps=120), Lamp(steps=80, restarts=1, candidates=10, moves=8, every=30)])
+def test_a_short_text_is_found_and_another_client_s_update_gives_nothing_of_it(attack: Any) -> None:
     net = net_of(seed=1)
     texts, others = (random_texts(1, 6, VOCABULARY, stream(seed, "texts")) for seed in (4, 5))
-    found = recall(played_on(attack, net, sent(net, texts), 1), texts)
-    null = recall(played_on(attack.model_copy(update={"restarts": 1}), net, sent(net, others), 1), texts)
-    assert found >= 0.5
-    assert null <= 0.2
+    found, null = guessed(attack, net, sent(net, texts), sent(net, others))
+    assert recall(found, texts) >= 0.5
+    assert recall(null, others) >= 0.5
+    assert recall(null, texts) <= 0.2
+
+
+def test_clients_together_are_clients_apart() -> None:
+    net = net_of()
+    updates = [sent(net, random_texts(1, 6, VOCABULARY, stream(seed, "texts"))) for seed in (4, 5)]
+    got = [heard(knowing(net), update, 0, rows=True, length=None) for update in updates]
+    simulate = Embedded(net, matched_names(knowing(net)))
+    both = Search(simulate, got, layerwise_cosine, net.classes)
+    x, owner = torch.randn(3, 1, 6, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 0, 1])
+    together, ids = both.distances(x, both.told(owner), owner), both.tokens(x, owner)
+    for row, client in enumerate(owner.tolist()):
+        alone, first = Search(simulate, [got[client]], layerwise_cosine, net.classes), torch.tensor([0])
+        apart = alone.distances(x[row : row + 1], alone.told(first), first)
+        assert float(apart) == pytest.approx(float(together[row]), abs=1e-6)
+        assert alone.tokens(x[row : row + 1], first)[0].tolist() == ids[row].tolist()
+
+
+def test_clients_whose_texts_differ_in_length_keep_their_places() -> None:
+    net = net_of()
+    long = (5, 7, 5, 6)
+    updates = [sent(net, random_texts(1, n, VOCABULARY, stream(k, "texts"))) for k, n in enumerate(long)]
+    values = guessed(Tag(steps=2, restarts=1), net, *updates)
+    assert [len(text.split()) for (text,) in values] == list(long)
 
 
 def test_a_difference_of_one_step_is_as_good_as_a_gradient() -> None:
@@ -171,20 +211,51 @@ def test_restarts_are_chosen_by_the_objective_of_their_tokens() -> None:
     net = net_of()
     search = search_of(net, sent(net, random_texts(1, 6, VOCABULARY, stream(7, "texts"))))
     plan = Descent(steps=15, rate=0.01, factor=lambda _: 1.0, norm=True)
-    ended = search.run(plan, 4, torch.Generator().manual_seed(0))
+    (ended,) = search.run(plan, 4, torch.Generator().manual_seed(0))
     assert len(set(ended.each.tolist())) > 1
     assert ended.objective == ended.each.min()
 
 
-def test_labels_are_found_with_the_texts() -> None:
+def test_the_cosine_of_two_classes_does_not_tell_them_apart_by_a_slope() -> None:
+    """With two classes p - y is (c, -c): the gradient's direction hangs on the sign of c, and moves no class."""
     net = net_of("tiny-gpt", seed=3)
-    texts = random_texts(1, 6, VOCABULARY, stream(8, "texts"))
-    search = search_of(net, sent(net, texts))
+    search = search_of(net, sent(net, random_texts(1, 6, VOCABULARY, stream(8, "texts"))))
+    x = torch.randn(1, 1, 6, 64, generator=torch.Generator().manual_seed(0)) * search.size / 8
+    free = torch.tensor([[[2.0, -2.0]]], requires_grad=True)
+    wanted = {name: tensor[None] for name, tensor in search.got.wanted.items()}
+    for distance, moved in ((layerwise_cosine, False), (layerwise_l2_l1(0.1, linear=True, scaled=True), True)):
+        (slope,) = torch.autograd.grad(distance(search.simulate(x, torch.softmax(free, -1)), wanted).sum(), free)
+        assert (float(slope.abs().max()) > 1e-4) == moved
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_classes_that_were_not_told_are_supposed(label: int) -> None:
+    net, texts = net_of("tiny-gpt", seed=3), random_texts(1, 6, VOCABULARY, stream(8, "texts"))
+    update = net.round(texts, np.array([label]), EVAL, stream(0, "round"))
+    search = search_of(net, update)
     assert search.got.labels is None
-    plan = Descent(steps=60, rate=0.01, factor=lambda _: 1.0, norm=True)
-    ended = search.run(plan, 2, torch.Generator().manual_seed(0))
+    plan = Descent(steps=60, rate=0.01, factor=lambda _: 1.0, norm=True, candidates=10, suppose=True)
+    (ended,) = search.run(plan, 2, torch.Generator().manual_seed(0))
     assert ended.labels is not None
-    assert ended.labels.tolist() == [1]
+    assert ended.labels.tolist() == [label]
+
+
+def test_lamp_finds_a_decoder_s_text_of_either_class_untold() -> None:
+    net, texts = net_of("tiny-gpt", seed=3), random_texts(1, 6, VOCABULARY, stream(8, "texts"))
+    updates = [net.round(texts, np.array([label]), EVAL, stream(0, "round")) for label in (0, 1, 0, 1, 0, 1)]
+    for found in guessed(Lamp(steps=100, candidates=10, moves=0), net, *updates):
+        assert recall(found, texts) >= 0.5
+
+
+def test_of_several_texts_the_likeliest_classes_are_supposed_first() -> None:
+    net, texts = net_of(), random_texts(3, 6, VOCABULARY, stream(8, "texts"))
+    search = search_of(net, sent(net, texts), 3)
+    plan = Descent(steps=1, rate=0.01, factor=lambda _: 1.0, norm=True, candidates=10, suppose=True)
+    guessed = search.supposed(plan, torch.zeros(5, dtype=torch.long), torch.Generator().manual_seed(0))
+    assert guessed is not None
+    counts = guessed.sum(dim=1).tolist()
+    assert counts[0] == np.bincount(LABELS[:3]).tolist()
+    assert len({tuple(row) for row in counts}) == 4
 
 
 # Discrete moves and their language model
@@ -196,14 +267,15 @@ def test_moves_put_a_shuffled_text_in_order() -> None:
     search = search_of(net, sent(net, texts))
     ids = torch.from_numpy(net.encode(texts).ids)
     x = search.simulate.table[ids[:, [1, 0, 2, 3, 5, 4]]][None]
-    y = search.labels(None, 1)
+    owner = torch.zeros(1, dtype=torch.long)
+    y = search.told(owner)
     rounds = Reorder(tried=40, every=1, steps=10, fluency=0.0, model=None, rng=stream(0, "moves"))
-    costs = [float(search.distances(x, y))]
+    costs = [float(search.distances(x, y, owner))]
     for step in range(1, 9):
-        x = rounds(step, search, x, y)
-        costs.append(float(search.distances(x, y)))
+        x = rounds(step, search, x, y, owner)
+        costs.append(float(search.distances(x, y, owner)))
     assert all(after <= before for before, after in pairwise(costs))
-    assert search.tokens(x)[0].tolist() == ids.tolist()
+    assert search.tokens(x, owner)[0].tolist() == ids.tolist()
 
 
 def test_a_move_is_an_order_of_the_same_things() -> None:

@@ -11,7 +11,7 @@ import torch
 from seepage.attacks.gradient.attention import Reader, attention_layers
 from seepage.attacks.gradient.embedding_rows import EmbeddingRows
 from seepage.attacks.gradient.petrov2024 import Dager
-from seepage.attacks.gradient.span import Span, above_noise
+from seepage.attacks.gradient.span import Span, above_noise, levelled
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.errors import DataError
 from seepage.core.knowledge import TextGradientKnowledge
@@ -135,6 +135,44 @@ def test_rank_is_the_number_of_different_tokens_with_their_places() -> None:
     assert Span.of(gradient).rank == 6
 
 
+@pytest.mark.parametrize("seed", [0, 4])
+def test_two_texts_of_one_class_of_an_encoder_are_recovered_in_single_precision(seed: int) -> None:
+    """What all tokens share is a hundred times as large as what tells them apart: its end is not the spectrum's."""
+    net = text_net("tiny-bert", 500, 2, seed, width=64, layers=3, heads=2, length=16)
+    texts = random_texts(2, 8, 500, stream(seed, "one class"))
+    update = net.round(texts, np.array([0, 0]), EVAL, stream(0, "round"))
+    first = Span.of(attention_layers(net.module)[0].gradient(update))
+    assert (first.rank, first.level, first.noisy) == (16, True, False)
+    assert sorted(played_on(Dager(), net, update, 2)) == sorted(texts)
+
+
+def test_rows_of_one_length_span_the_same_space() -> None:
+    rng = stream(0, "levelled")
+    inputs = np.linalg.qr(rng.normal(size=(40, 6)))[0].T
+    # Large rows tell one direction and the others only just; small rows tell all of them.
+    large = rng.normal(size=(60, 6)) * np.array([1e3, *[1e-2] * 5])
+    exact = np.concatenate([large, rng.normal(size=(60, 6)) * 1e-2]) @ inputs
+    rounded = exact * (1 + 1e-6 * rng.normal(size=exact.shape))
+    space = Span.of(rounded.astype(np.float32))
+    assert (space.rank, space.level) == (6, True)
+    assert Span.of(rounded.astype(np.float32), level=False).rank != 6
+    assert float(space.apart(torch.from_numpy(inputs)).max()) < space.tolerance
+    zero = torch.zeros(3, 4, dtype=torch.float64)
+    assert torch.equal(levelled(zero), zero)
+
+
+def test_a_token_at_two_places_carries_others_from_one_to_the_other() -> None:
+    """e_b + p_0 = (e_b + p_3) - (e_a + p_3) + (e_a + p_0): it passes by algebra, and the second layer refuses it."""
+    net, texts = net_of(), ("5 6 7 8", "9 10 11 5", "12 13 14 15")
+    update = sent(net, texts)
+    passing = Dager().passing(net, update, 3)
+    true = [{int(text.split()[place]) for text in texts} for place in range(4)]
+    extra = [sorted(set(tokens) - own) for tokens, own in zip(passing, true, strict=True)]
+    assert all(own <= set(tokens) for tokens, own in zip(passing, true, strict=True))
+    assert extra == [[8, 15], [], [], [9, 12]]
+    assert sorted(played_on(Dager(), net, update, 3)) == sorted(texts)
+
+
 def test_the_query_alone_does_not_see_a_first_token() -> None:
     """Attention to one token is 1 whatever the query is: the trap that query, key and value together avoid."""
     net, texts = net_of(), random_texts(4, 8, VOCABULARY, stream(7, "texts"))
@@ -185,6 +223,18 @@ def test_dropout_is_an_unlikely_prospect() -> None:
     assert outlook is not None
     assert outlook.prospect == "unlikely"
     assert sorted(played_on(Dager(), net, sent(net, texts), 4)) == sorted(texts)
+
+
+def test_a_change_of_weights_that_rounding_has_swallowed_is_said_beforehand() -> None:
+    net, texts = net_of("tiny-bert"), random_texts(4, 8, VOCABULARY, stream(9, "texts"))
+    update = sent(net, texts, kind="delta", rate=1e-4)
+    known = replace(told(net), assumptions=Assumptions(mode=Rung.known("eval"), steps=Rung.known(1)))
+    outlook = Dager().outlook(known, update)
+    assert outlook is not None
+    assert outlook.prospect in ("possible", "unlikely")
+    assert "rounded as the weights are" in outlook.why
+    assert Dager().spans(net, update)[0].noisy
+    assert not Dager().spans(net, sent(net, texts))[0].noisy
 
 
 def test_a_model_without_two_known_attention_layers_is_an_obstacle() -> None:

@@ -197,7 +197,13 @@ def test_noise_is_matched_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory", "CUDA out of memory"]
+    "told",
+    [
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory",
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+        "allocate 400000000000000 bytes. Error code 12 (Cannot allocate memory)",
+        "CUDA out of memory",
+    ],
 )
 def test_where_memory_runs_out_groups_are_halved(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, bare = plain(4)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from seepage.attacks.gradient.geiping2020 import InvertingGradients
+from seepage.attacks.gradient.gradients import gradients_of
 from seepage.attacks.gradient.phong2017 import LinearLayer
 from seepage.audit.plan import Arm, Cell, Plan, Wanted
 from seepage.audit.preflight import answer, diagnostics, preflight
@@ -21,7 +23,7 @@ from seepage.core.spec import InputSpec
 from seepage.core.target import Target
 from seepage.core.victim import Update, Updates
 from seepage.models.client_nets import client_net
-from seepage.models.federated import ClientNet, LocalTraining
+from seepage.models.federated import ClientNet, LocalTraining, Mode
 from seepage.testing.cases import gradient_case, smooth_pictures
 
 RNG = np.random.default_rng
@@ -155,6 +157,32 @@ def test_batch_normalisation_counts_in_train_mode_only() -> None:
     assert "batch normalisation" not in fails(sighted("cnn", side=16, local=LocalTraining(mode="eval")))
     found = seen(sighted("cnn", side=16, without=("mode",)))["batch normalisation"]
     assert found.holds == "unknown"
+
+
+def test_dropout_counts_in_train_mode_only() -> None:
+    assert "dropout" in fails(sighted("cnn", side=16))
+    assert seen(sighted("cnn", side=16, local=LocalTraining(mode="eval")))["dropout"].holds == "holds"
+    assert seen(sighted("cnn", side=16, without=("mode",)))["dropout"].holds == "unknown"
+    assert "dropout" not in seen(sighted("relu-cnn", side=16))
+
+
+@pytest.mark.parametrize(("mode", "fits"), [("eval", True), ("train", False)])
+def test_records_behind_dropout_do_not_make_their_own_update(mode: Mode, fits: bool) -> None:
+    """What the pre-flight says: simulated without the client's draws, the true records are an angle off."""
+    spec, rng = InputSpec((1, 16, 16)), RNG(5)
+    net = ClientNet(client_net("cnn", spec.shape, 6, 3), spec, 6)
+    x, y = smooth_pictures(4, rng, 16), np.arange(4)
+    sent = net.round(x, y, LocalTraining(mode=mode), rng)
+    simulate = gradients_of(net, mode)
+    shown = net.prepare(torch.from_numpy(x).float())[None].requires_grad_(True)
+    again = simulate(shown, torch.eye(6)[:4][None])[0].detach().numpy()
+    flat = np.concatenate([sent.tensors[name].ravel() for name in net.weights()])
+    angle = 1 - again @ flat / np.linalg.norm(again) / np.linalg.norm(flat)
+    assert (angle < 1e-4) == fits
+    known = Assumptions(batch=Rung.known(4), mode=Rung.known(mode), labels=Rung.known(y[None]))
+    outlook = InvertingGradients().outlook(GradientKnowledge(spec=spec, net=net, classes=6, assumptions=known), sent)
+    assert outlook is not None
+    assert ("dropout" in outlook.why) != fits
 
 
 def test_fewer_parameters_than_values() -> None:

@@ -1,6 +1,5 @@
 """`seepage.audit`: the product. The command line calls `audit_file`, which is the same on an audit file."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +11,14 @@ from pydantic import BaseModel, ValidationError
 
 from seepage.audit import sentences
 from seepage.audit.asked import wanted_by
-from seepage.audit.config import AttackTable, AuditConfig, DefenseTable, explain, make_defense, read
+from seepage.audit.config import AuditConfig, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python
 from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity, splits_identity
 from seepage.audit.run import execute
 from seepage.audit.scenery import Staged
 from seepage.audit.setting import Setting, from_config
+from seepage.audit.tables import AttackTable, DefenseTable
 from seepage.audit.training import Trainer
 from seepage.cases.world import World
 from seepage.core.attack import Attack
@@ -33,6 +33,7 @@ from seepage.core.victim import Model, TextEncoder
 from seepage.core.vocabulary import Access, Leak
 from seepage.data import Reading, as_splits
 from seepage.data.texts import are_texts
+from seepage.store.where import index_url
 from seepage.targets import infer_spec, wrap
 
 Named = str | Mapping[str, Any]
@@ -66,7 +67,7 @@ def setting_of_file(
         out=out,
         trust_pickle=trust_pickle,
         text=path.read_text(encoding="utf-8"),
-        index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+        index_url=index_url(),
     )
     return setting, config
 
@@ -275,7 +276,7 @@ def live_setting(
         as_resolved=whole,
         reusable=live.known,
         resumable=live.known,
-        index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+        index_url=index_url(),
         brought=live.brought,
         most=top_k,
     )

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from seepage.audit.config import EVERY, AttackTable, make_attack
+from seepage.audit.config import EVERY, make_attack
 from seepage.audit.plan import Wanted, everything
+from seepage.audit.tables import AttackTable
 from seepage.core.errors import ConfigError
 
 

@@ -7,14 +7,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from seepage.audit.config import AuditConfig, DataTable, FederatedTable
+from seepage.audit import recorded
+from seepage.audit.config import AuditConfig
+from seepage.audit.options import where_from
 from seepage.audit.records import Facts, beside, reading_of
 from seepage.audit.round import Round
+from seepage.audit.sent import FROM_FILES, Sent, check_keys, from_files
+from seepage.audit.tables import DataTable
 from seepage.cases.capture import Capture
-from seepage.cases.federation import RUNGS, Federation
-from seepage.core.errors import ConfigError, DataError, did_you_mean
+from seepage.cases.federation import Federation
+from seepage.cases.text_capture import TextCapture
+from seepage.cases.text_federation import TextFederation
+from seepage.core.errors import ConfigError, DataError
 from seepage.core.knowledge import PriorSource
 from seepage.core.records import Records
 from seepage.core.seeds import derive
@@ -24,29 +30,23 @@ from seepage.data import Reading, as_records, as_splits, without_overlap
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet
 from seepage.targets import infer_spec, load_network
-from seepage.targets.update_files import Tensors, as_update, difference, fill, load_tensors, same_weights
 
-_MODEL = ("net", "net_options", "build", "build_args", "weights", "classes", "class_names")
-_FILES = ("update", "before", "after")
-KEYS = (*_MODEL, *_FILES)
-
-# Rungs that can be told where the true batch is given, and not else.
-_OF_THE_BATCH = frozenset({"labels", "counts", "statistics"})
+# What a record says where there is nothing to hold a reconstruction against.
+NOT_GIVEN = "not given: nothing can be scored"
+MODEL = ("net", "net_options", "build", "build_args", "classes", "class_names")
 
 
 @dataclass(frozen=True)
 class Captured:
     """A captured update with its scene and what a record says of it."""
 
-    scene: Federation | Capture
+    scene: Federation | Capture | TextFederation | TextCapture
     facts: Facts
     digest: dict[str, Any]
 
 
 def scene_of(
-    module: nn.Module,
-    update: Update,
-    known: Round,
+    sent: Sent,
     spec: InputSpec,
     class_names: Sequence[str],
     *,
@@ -61,9 +61,7 @@ def scene_of(
     """The scene of a captured update: with the true batch a federation of one client, else a capture.
 
     Args:
-        module: the model at the weights that the server sent.
-        update: what was captured.
-        known: what is known of the round.
+        sent: what was captured, with its model.
         spec: what one input looks like.
         class_names: the classes of the model, in its order.
         batch: the true records with their classes in the model's numbering; None where they are not known.
@@ -77,21 +75,19 @@ def scene_of(
     Raises:
         DataError, ConfigError, ModelError: for what does not fit together.
     """
-    net = ClientNet(module, spec, len(class_names))
+    net = ClientNet(sent.module, spec, len(class_names))
     reading = reading or Reading()
     names = tuple(class_names)
     normalised = bool(spec.mean or spec.std)
-    update = known.mean(update)
-    sent = {"sent_as": update.kind, "parameters": float(net.parameters), "buffers_sent": float(len(update.buffers))}
-    digest = {"round": repr(known), "update": _digest(update), "weights": _digest_of(net)}
+    known, update = sent.known, sent.known.mean(sent.update)
+    facts = {**update_facts(update, net.parameters), **sent.facts}
+    digest = {**digest_of(known, update, net.weights()), **sent.digest}
     if batch is None:
-        if refused := sorted(set(known.knows or ()) & _OF_THE_BATCH):
-            raise ConfigError(f"knows: {', '.join(refused)} can be told where the true batch is given, and it is not")
         owned = None
         if public is not None:
             owned = _inside(as_records(public, spec=spec, what="public", reading=reading), spec, "public")
         empty = Records(np.zeros((0, *spec.shape), np.float32), np.zeros(0, np.int64), names, modality=spec.modality)
-        ladder = known.ladder(owned is not None, normalised)
+        ladder = known.without_batch().ladder(None if owned is None else "public records", normalised)
         scene = Capture(
             members=empty,
             public=owned,
@@ -102,7 +98,7 @@ def scene_of(
             ladder=ladder,
             priors=priors,
         )
-        return Captured(scene, {**sent, "true_batch": "not given: nothing can be scored"}, digest)
+        return Captured(scene, {**facts, "true_batch": NOT_GIVEN}, digest)
     splits = as_splits(batch, nonmembers, public, spec=spec, class_names=names, reading=reading)
     apart = without_overlap(splits)
     twice = (
@@ -117,21 +113,8 @@ def scene_of(
     members = _inside(splits.members, spec, "the true batch")
     if members.y is None:
         raise DataError("the true batch needs its classes, numbered as the model numbers them")
-    if len(members) % known.clients:
-        raise ConfigError(
-            f"the true batch has {len(members)} records, which {known.clients} clients cannot share evenly: give the "
-            "records of all the clients, as many of each"
-        )
-    if known.batch not in (None, len(members)):
-        of_all = "" if known.clients == 1 else f" of each of {known.clients} clients"
-        raise ConfigError(
-            f"the true batch has {len(members)} records, and records = {known.records}{of_all} was said: they must "
-            "agree"
-        )
-    known = replace(known, records=len(members) // known.clients)
-    ladder = known.ladder(splits.public is not None, normalised)
-    told = {name for name in RUNGS if getattr(ladder, name).value is not None}
-    granted = set(known.knows or ()) & _OF_THE_BATCH
+    known = known.of_batch(len(members))
+    ladder = known.ladder(None if splits.public is None else "public records", normalised)
     scene = Federation(
         members=members,
         nonmembers=None if splits.nonmembers is None else _inside(splits.nonmembers, spec, "nonmembers"),
@@ -142,13 +125,14 @@ def scene_of(
         local=known.local(),
         clients=1,
         records=len(members),
-        knows=frozenset(told | granted),
+        knows=known.rungs(ladder),
         priors=priors,
         captured=update,
-        unmade=known.unmade(net),
+        unmade=known.unmade(net.has_batch_norm),
         blurred=known.blurred,
+        optimiser=known.optimiser or "sgd",
     )
-    return Captured(scene, {**sent, "true_batch": f"{len(members)} records"}, {**digest, "batch": members.digest()})
+    return Captured(scene, {**facts, "true_batch": f"{len(members)} records"}, {**digest, "batch": members.digest()})
 
 
 def from_file(
@@ -164,17 +148,14 @@ def from_file(
     Raises:
         ConfigError, DataError, ModelError: for what cannot be used.
     """
-    module, update, known, names = from_options(options, config.federated, spec, config.seed, trust_pickle)
-    batch, nonmembers, public = (
-        None if place is None else beside(place, base)
-        for place in (config.data.members, config.data.nonmembers, config.data.public)
-    )
+    check_keys(options, (*MODEL, *source_keys(config)))
+    module = module_of(options, spec, config.seed, trust_pickle)
+    sent = sent_of(config, options, module, trust_pickle)
+    batch, nonmembers, public = sent.places(config.data, base)
     return scene_of(
-        module,
-        update,
-        known,
+        sent,
         spec,
-        names,
+        names_of(module, spec, options.get("classes"), options.get("class_names")),
         batch=batch,
         nonmembers=nonmembers,
         public=public,
@@ -185,62 +166,20 @@ def from_file(
     )
 
 
-def from_options(
-    options: Mapping[str, Any], table: FederatedTable | None, spec: InputSpec, seed: int, trust_pickle: bool
-) -> tuple[nn.Module, Update, Round, tuple[str, ...]]:
-    """Model, update, round and classes from the keys of `[victim]` and `[federated]`.
+def source_keys(config: AuditConfig) -> tuple[str, ...]:
+    """The keys of `[victim]` that say where the update lies."""
+    return recorded.KEYS if config.victim.kind == "flower" else FROM_FILES
+
+
+def sent_of(config: AuditConfig, options: Mapping[str, Any], module: nn.Module, trust_pickle: bool) -> Sent:
+    """The update that a file names, from files of its own or from a recorded run.
 
     Raises:
         ConfigError, DataError, ModelError: for what cannot be used.
     """
-    for name in options:
-        if name not in KEYS:
-            raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, KEYS)}")
-    pair = "before" in options or "after" in options
-    if pair == ("update" in options) or ("before" in options) != ("after" in options):
-        raise ConfigError(
-            '[victim] kind = "update" needs update = "..." (gradients or weight changes by name), or before = "..." '
-            'and after = "..." (the weights of both), one of the two'
-        )
-    known = Round.of_table(table, pair)
-    module = module_of(options, spec, seed, trust_pickle)
-    given = (options["before"], options["after"]) if pair else options["update"]
-    update = read(module, given, known.kind, weights=options.get("weights") is not None, trust_pickle=trust_pickle)
-    return module, update, known, names_of(module, spec, options.get("classes"), options.get("class_names"))
-
-
-def read(
-    module: nn.Module,
-    given: Tensors | tuple[Tensors, Tensors],
-    kind: str,
-    *,
-    weights: bool,
-    trust_pickle: bool = False,
-) -> Update:
-    """The update, held against the module; of a pair, the weights before are put into the module.
-
-    Args:
-        module: the model.
-        given: an update, or a tuple of the weights before and after.
-        kind: what an update is.
-        weights: whether the module has the weights of the round already: those before must then be the same.
-        trust_pickle: whether torch files may run code.
-
-    Raises:
-        DataError, ModelError: for what is damaged or does not fit.
-    """
-    if not isinstance(given, tuple):
-        return as_update(load_tensors(given, module, "update", trust_pickle), module, kind)
-    if len(given) != 2:
-        raise DataError(f"a tuple of the weights before and after was wanted, got {len(given)} parts")
-    before, after = (load_tensors(one, module, what, trust_pickle) for one, what in zip(given, _FILES[1:], strict=True))
-    if weights and (name := same_weights(module, before)) is not None:
-        raise DataError(
-            f"before: '{name}' differs from the weights of the model: is it an update of another model or round? Give "
-            "the weights that the server sent in that round, or leave them out: before has them"
-        )
-    fill(module, before)
-    return difference(before, after, module)
+    if config.victim.kind == "flower":
+        return recorded.from_recording(options, config.federated, module)
+    return from_files(options, config.federated, module, trust_pickle)
 
 
 def names_of(
@@ -304,11 +243,25 @@ def _inside(records: Records, spec: InputSpec, what: str) -> Records:
     return replace(records, x=spec.check(records.x, what))
 
 
+def captured_name(kind: str, options: Mapping[str, Any], facts: Facts) -> str:
+    """What a captured update without a name is called."""
+    if kind == "flower":
+        return f"round {facts['round']:g}, client {facts['client']} of {where_from(options)}"
+    return f"an update of {options.get('net') or where_from(options)}"
+
+
+def update_facts(update: Update, parameters: int) -> Facts:
+    """What a record says of a captured update."""
+    return {"sent_as": update.kind, "parameters": float(parameters), "buffers_sent": float(len(update.buffers))}
+
+
+def digest_of(known: Round, update: Update, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What tells one captured update from others: the round, its values, and the weights it is of."""
+    sent = Update({name: w.numpy() for name, w in weights.items()})
+    return {"round": repr(known), "update": _digest(update), "weights": _digest(sent)}
+
+
 def _digest(update: Update) -> str:
     return Records(
         np.concatenate([np.asarray(t, np.float64).reshape(-1) for t in update.tensors.values()])[None]
     ).digest()
-
-
-def _digest_of(net: ClientNet) -> str:
-    return _digest(Update({name: w.numpy() for name, w in net.weights().items()}))

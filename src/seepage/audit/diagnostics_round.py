@@ -4,12 +4,19 @@ from dataclasses import fields
 
 import numpy as np
 
+from seepage.attacks.gradient.inside import inside
 from seepage.audit.sighted import Sighted
 from seepage.core.assumptions import THREATS, Assumptions, Standing
 from seepage.core.outlook import Diagnostic
+from seepage.models.federated import ClientNet
 
 # Degrees by which a gradient may turn over a round and still pass for one.
 _STRAIGHT = 10.0
+# What can be tried on a change of weights without a learning rate.
+_SCALELESS = "the division of weights by biases, label counts from signs, and fits of the direction (cosine)"
+_SCALELESS_TEXTS = (
+    "the rows of the token embedding that moved, tokens in the span of attention's change, and fits of the direction"
+)
 
 
 def steps(s: Sighted) -> Diagnostic:
@@ -81,8 +88,7 @@ def rate(s: Sighted) -> Diagnostic | None:
         holds="unknown",
         found="not known",
         means="the change cannot be scaled to gradients, nor the client's steps simulated; what can still be tried "
-        "needs "
-        "no scale: the division of weights by biases, label counts from signs, and fits of the direction (cosine)",
+        f"needs no scale: {_SCALELESS_TEXTS if s.text_net is not None else _SCALELESS}",
         change="[federated] rate (rate= in Python), where it is known; or a search over rates",
     )
 
@@ -158,6 +164,24 @@ def batch_norm(s: Sighted) -> Diagnostic | None:
     )
 
 
+def dropout(s: Sighted) -> Diagnostic | None:
+    """Whether values were dropped at random while the client trained; nothing where no layer does that."""
+    if s.net is None or not s.net.drops:
+        return None
+    mode = s.ladder.mode.value
+    return Diagnostic(
+        name="dropout",
+        assumption="the true records make the update that was sent",
+        holds="holds" if mode == "eval" else "unknown" if mode is None else "fails",
+        found="in the model, " + ("in an unknown mode" if mode is None else f"in {mode} mode"),
+        means="an update can be computed again from its records"
+        if mode == "eval"
+        else "what was dropped is the client's alone: attacks that simulate the client fit another update. Exact "
+        "attacks on a first layer before any dropout, and counts of labels, do not mind",
+        change="train mode makes it a hindrance" if mode == "eval" else "eval mode, or no dropout, takes it away",
+    )
+
+
 def equations(s: Sighted) -> Diagnostic | None:
     """Parameters that moved against values to be found."""
     if s.batch is None or s.spec is None or not s.moved:
@@ -192,7 +216,9 @@ def first_layer(s: Sighted) -> Diagnostic | None:
     if s.net is None:
         return None
     first, assumption = s.first, "the records can be solved for in the first layer"
-    change = "a convolution or an embedding in front of it, or no bias; the other way: a fully connected first layer"
+    change = (
+        "an embedding in front of it, no bias, or fewer neurons than records; a convolution in front of it costs digits"
+    )
     if first is None:
         return None
     bias = "with" if first.bias is not None else "without"
@@ -204,7 +230,7 @@ def first_layer(s: Sighted) -> Diagnostic | None:
             assumption=assumption,
             holds="fails",
             found=found,
-            means=f"{why}: exact algebra on the first layer has no hold here, and an adversary has to fit the update",
+            means=f"{why}: exact algebra on the first layer has no hold here{_further(s.net)}",
             change="a fully connected first layer gives records away exactly",
         )
     return Diagnostic(
@@ -216,6 +242,16 @@ def first_layer(s: Sighted) -> Diagnostic | None:
         + (", and the bias says with which weights: exact attacks have their hold" if first.bias else ""),
         change=change,
     )
+
+
+def _further(net: ClientNet) -> str:
+    """What is to be said of layers further in."""
+    met = inside(net)
+    if met is None:
+        return ", and an adversary has to fit the update"
+    further = met.entry
+    told = f"{further.scale.size} features a record, may be unmixed by its {further.width} neurons"
+    return f"; the input of '{further.name}', {told}"
 
 
 def rank(s: Sighted) -> Diagnostic | None:

@@ -30,7 +30,8 @@ def width(s: Sighted) -> Diagnostic | None:
             name="attention",
             assumption=assumption,
             holds="fails",
-            found=f"{found}; its spectrum has no end: something was added to the gradient, or taken away",
+            found=f"{found}; its spectrum has no end that a token fits: something was added to the gradient or taken "
+            "away, or it was rounded more coarsely than its smaller directions",
             value=float(first.rank),
             means="what the batch's tokens span is blurred: a token can be told as far as it stands out of the noise",
             change="noise of this kind is what a client can add and account for; less of it lets tokens stand out",

@@ -10,6 +10,7 @@ from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.sentences import Sentences
+from seepage.cases.text_capture import TextCapture
 from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
 from seepage.core.errors import SeepageError
@@ -104,6 +105,24 @@ def _(scene: Capture) -> Found:
 
 
 @facts_of.register
+def _(scene: TextCapture) -> Found:
+    net = scene.net
+    return Found(
+        {
+            "offers": ", ".join(sorted(scene.offers)),
+            "architecture": net.family,
+            "task": net.task,
+            "classes": net.classes or None,
+            "parameters": net.parameters,
+            "vocabulary": net.vocabulary,
+            "update": scene.update.kind,
+            "threat_model": scene.ladder.facts()["threat_model"],
+            "null_twin": f"none: {scene.twin_missing}",
+        }
+    )
+
+
+@facts_of.register
 def _(scene: Federation) -> Found:
     net, local = scene.net, scene.local
     facts: Facts = {
@@ -143,7 +162,7 @@ def _(scene: TextFederation) -> Found:
         "tokens_a_client": float(batch.mask.sum()) / scene.clients,
         "update": local.kind,
         "local_steps": local.steps(scene.records),
-        "local_rate": None if local.kind == "gradient" else local.rate,
+        "local_rate": None if local.kind == "gradient" or scene.unmade else local.rate,
         "mode": local.mode,
         "null_twin": "none: " + scene.twin_missing if scene.twin_missing else "updates of other texts",
     }

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from seepage.audit.config import FederatedTable
+from seepage.audit.tables import FederatedTable
 from seepage.cases.federation import DEFAULT, RUNGS, Federation
 from seepage.core.errors import ConfigError, DataError, did_you_mean
 from seepage.core.knowledge import PriorSource

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from seepage.cases import capture
+from seepage.cases import capture, text_capture
 from seepage.cases import gradient as gradient_case
 from seepage.cases import gradient_texts as gradient_texts_case
 from seepage.cases import inversion as inversion_case
@@ -14,6 +14,7 @@ from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
 from seepage.cases.sentences import Sentences
+from seepage.cases.text_capture import TextCapture
 from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
 from seepage.core.case import Case
@@ -82,6 +83,14 @@ LEAKS: dict[Leak, tuple[Row, ...]] = {
             gradient_texts_case.obstacle,
             gradient_texts_case.knowledge,
             gradient_texts_case.build,
+            gradient_score.score,
+        ),
+        Row(
+            TextCapture,
+            frozenset({"text"}),
+            text_capture.obstacle,
+            text_capture.knowledge,
+            text_capture.build,
             gradient_score.score,
         ),
     ),

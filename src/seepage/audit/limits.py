@@ -8,6 +8,7 @@ from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.inversion_texts import CAPTURED
 from seepage.cases.sentences import Sentences
+from seepage.cases.text_capture import TextCapture
 from seepage.cases.text_federation import TextFederation
 from seepage.core.record import Verdict
 from seepage.core.vocabulary import Leak
@@ -50,7 +51,7 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
     unaware: list[str] = []
     if any(not cell.arm.aware for cell in plan.cells):
         unaware.append("One adversary was told nothing of the defense before it: such figures flatter the defense.")
-    if isinstance(setting.scene, Capture):
+    if isinstance(setting.scene, Capture | TextCapture):
         said.append(
             "There is no true batch to hold anything against: what was recovered may be the client's records or others "
             "that make the same update. Neither a leak nor its absence is shown here."

@@ -4,7 +4,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from seepage.core.case import Case
 from seepage.core.errors import DataError, SeepageError
 from seepage.core.guess import Guess, Reconstruction
 from seepage.core.knowledge import InversionKnowledge, Knowledge
+from seepage.core.memory import less_memory, out_of_memory
 from seepage.core.record import Artifact, Failure, Finding
 from seepage.core.scorer import Controls, Scored
 from seepage.core.seeds import stream
@@ -27,6 +28,8 @@ from seepage.core.vocabulary import Leak
 from seepage.store.files import canonical
 
 log = logging.getLogger(__name__)
+# Numbers held at a time below which it is no use to hold fewer.
+LEAST = 2**12
 Arrays = dict[str, dict[str, np.ndarray]]
 
 
@@ -94,7 +97,7 @@ class Stage:
             raise
         except Exception as error:  # noqa: BLE001 - an attack may fail in any way; each one is a finding
             log.info("%s failed: %s", cell.id, error)
-            shown = str(error) if isinstance(error, SeepageError) else f"{type(error).__name__}: {error}"
+            shown = _shown(error, attack)
             finding = _finding(
                 cell,
                 self._seed,
@@ -116,11 +119,21 @@ class Stage:
                 if moved is not None:
                     moved(before + spent)
 
-            target = Target(victim, cell.opens, cell.budget, on_charge, captured, self._most)
-            asked.target = target
             # The stream is named by what the attack is, not by its place: order and workers change nothing.
-            rng = stream(self._seed, "attack", attack.leak, attack.name, attack.model_dump_json())
-            return attack.run(target, knowledge, rng), target
+            name = ("attack", attack.leak, attack.name, attack.model_dump_json())
+            own, note = attack, ()
+            while True:
+                target = Target(victim, cell.opens, cell.budget, on_charge, captured, self._most)
+                asked.target = target
+                try:
+                    guess = own.run(target, knowledge, stream(self._seed, *name))
+                except (MemoryError, RuntimeError) as error:
+                    smaller = _smaller(own) if out_of_memory(error) else None
+                    if smaller is None:
+                        raise
+                    own, note = smaller, (f"Memory ran out: it was worked on in chunks of {smaller.chunk:,}.",)
+                    continue
+                return replace(guess, notes=(*guess.notes, *note)), target
 
         guess, target = run(case.victim, case.knowledge, 0, case.captured)
         _check_classes(guess, case.knowledge)
@@ -135,6 +148,22 @@ class Stage:
                 missing["null_model"] = f"a twin that the attack can be run on (it failed: {error})"
         controls = Controls(no_model=case.baselines, null_model=null_guess, missing=missing)
         return self._row(attack.leak).score(guess, case.secret, controls), guess
+
+
+def _smaller(attack: Attack) -> Any:
+    """The same attack holding half as much at a time, where that is a matter of memory and not of results, or None."""
+    chunk = getattr(attack, "chunk", None)
+    if not isinstance(chunk, int) or chunk <= LEAST:
+        return None
+    return attack.model_copy(update={"chunk": max(chunk // 2, LEAST)})
+
+
+def _shown(error: Exception, attack: Attack) -> str:
+    if isinstance(error, SeepageError):
+        return str(error)
+    if out_of_memory(error):
+        return less_memory(error, type(attack).model_fields)
+    return f"{type(error).__name__}: {error}"
 
 
 @dataclass

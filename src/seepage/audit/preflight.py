@@ -29,6 +29,7 @@ _LOOKED_AT: tuple[Callable[[Sighted], Diagnostic | None], ...] = (
     of_round.optimiser,
     of_update.loss,
     of_round.batch_norm,
+    of_round.dropout,
     of_round.equations,
     of_update.noise,
     of_update.precision,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seepage.audit.config import PriorTable
 from seepage.audit.leaks import knowledge
+from seepage.audit.tables import PriorTable
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene

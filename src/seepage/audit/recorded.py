@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from seepage.audit.captured import Captured, module_of, names_of, read, scene_of
-from seepage.audit.config import AuditConfig
-from seepage.audit.records import beside, reading_of
 from seepage.audit.round import Round
-from seepage.core.errors import ConfigError, DataError, did_you_mean
-from seepage.core.knowledge import PriorSource
-from seepage.core.spec import InputSpec
+from seepage.audit.sent import Sent, read
+from seepage.audit.tables import FederatedTable
+from seepage.core.errors import ConfigError, DataError
 from seepage.targets.recordings import Exchange, Recording
 
-KEYS = ("recording", "round", "client", "net", "net_options", "build", "build_args", "classes", "class_names")
+# Keys of `[victim]` that say which update of which recording.
+KEYS = ("recording", "round", "client")
 ALL = "all"
 # Bytes of a number in single precision.
 _SINGLE = 4
@@ -29,53 +28,35 @@ _SAID: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def from_file(
-    config: AuditConfig,
-    options: Mapping[str, Any],
-    spec: InputSpec,
-    base: Path,
-    trust_pickle: bool,
-    priors: PriorSource,
-) -> Captured:
-    """The scene that an audit file describes; `options` are those of `[victim]`, their paths resolved.
+def from_recording(options: Mapping[str, Any], table: FederatedTable | None, module: nn.Module) -> Sent:
+    """The update of a recorded run that `[victim]` picks; its weights before are put into the module.
 
     `{client}` and `{round}` in the paths of `[data]` stand for those of the update that is audited.
 
+    Args:
+        options: those of `[victim]`, their paths resolved.
+        table: `[federated]`: what is known of the round besides what the recording tells.
+        module: the model.
+
     Raises:
-        ConfigError, DataError, ModelError: for what cannot be used.
+        ConfigError, DataError: for what cannot be used.
     """
-    for name in options:
-        if name not in KEYS:
-            raise ConfigError(f"[victim] unknown key '{name}': {did_you_mean(name, KEYS)}")
     if not isinstance(options.get("recording"), str):
         raise ConfigError('[victim] kind = "flower" needs recording = "...": the folder that a run was recorded in')
     recording = Recording.open(Path(options["recording"]))
     chosen = picked(recording, options.get("round"), options.get("client"))
-    module = module_of(options, spec, config.seed, trust_pickle)
     update = read(module, (chosen.before, chosen.after), "delta", weights=False)
-    known = filled(Round.of_table(config.federated, True), chosen, recording.about.get("run_config") or {})
-    batch, nonmembers, public = (
-        None if place is None else beside(_named(place, chosen), base)
-        for place in (config.data.members, config.data.nonmembers, config.data.public)
-    )
-    found = scene_of(
+    known = filled(Round.of_table(table, True), chosen, recording.about.get("run_config") or {})
+    told = {"round": float(chosen.round), "client": chosen.node, "records_said": known.batch, "clients": known.clients}
+    told["arrays_as"] = chosen.rounded
+    return Sent(
         module,
         update,
         known,
-        spec,
-        names_of(module, spec, options.get("classes"), options.get("class_names")),
-        batch=batch,
-        nonmembers=nonmembers,
-        public=public,
-        reading=reading_of(config.data),
-        priors=priors,
-        overlap=config.data.overlap,
-        seed=config.seed,
+        facts={name: value for name, value in told.items() if value is not None},
+        digest={"recorded": [chosen.round, chosen.node]},
+        words={"client": chosen.node, "round": str(chosen.round)},
     )
-    told = {"round": float(chosen.round), "client": chosen.node, "records_said": known.batch, "clients": known.clients}
-    told["arrays_as"] = chosen.rounded
-    facts = {**found.facts, **{name: value for name, value in told.items() if value is not None}}
-    return replace(found, facts=facts, digest={**found.digest, "round": chosen.round, "client": chosen.node})
 
 
 class Picked:
@@ -160,7 +141,3 @@ def filled(known: Round, chosen: Picked, run_config: Mapping[str, Any]) -> Round
 
 def _arrays(side: Any) -> list[Any]:
     return list(side.values()) if isinstance(side, Mapping) else list(side)
-
-
-def _named(place: str, chosen: Picked) -> str:
-    return place.replace("{client}", chosen.node).replace("{round}", str(chosen.round))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from seepage import __version__
-from seepage.audit.config import DataTable
+from seepage.audit.tables import DataTable
 from seepage.core.code import code_digest
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.records import Splits

@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from seepage.audit.config import FederatedTable
+from seepage.audit.tables import FederatedTable
 from seepage.cases.federation import RUNGS
 from seepage.core.assumptions import Assumptions, Rung, Standing
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.victim import Update
-from seepage.models.federated import ClientNet, LocalTraining
+from seepage.models.federated import LocalTraining
+
+# Rungs that can be told where the true batch is given, and not else.
+OF_THE_BATCH = frozenset({"labels", "counts", "statistics"})
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,39 @@ class Round:
             given["knows"] = tuple(given["knows"])
         return cls(kind=kind, **given)
 
+    def of_batch(self, n: int) -> "Round":
+        """The round of a true batch of `n` records, which its clients share evenly.
+
+        Raises:
+            ConfigError: when they cannot, or when as many were not said.
+        """
+        if n % self.clients:
+            raise ConfigError(
+                f"the true batch has {n} records, which {self.clients} clients cannot share evenly: give the records "
+                "of all the clients, as many of each"
+            )
+        if self.batch not in (None, n):
+            of_all = "" if self.clients == 1 else f" of each of {self.clients} clients"
+            raise ConfigError(
+                f"the true batch has {n} records, and records = {self.records}{of_all} was said: they must agree"
+            )
+        return replace(self, records=n // self.clients)
+
+    def without_batch(self) -> "Round":
+        """The round of a batch that nobody here knows.
+
+        Raises:
+            ConfigError: when the adversary is to be told something of it.
+        """
+        if refused := sorted(set(self.knows or ()) & OF_THE_BATCH):
+            raise ConfigError(f"knows: {', '.join(refused)} can be told where the true batch is given, and it is not")
+        return self
+
+    def rungs(self, ladder: Assumptions) -> frozenset[str]:
+        """What an adversary is told who has the ladder, and what of the true batch it is granted."""
+        told = {name for name in RUNGS if getattr(ladder, name).value is not None}
+        return frozenset(told | (set(self.knows or ()) & OF_THE_BATCH))
+
     @property
     def batch(self) -> int | None:
         """Records that the update is of: those of all its clients."""
@@ -109,8 +145,13 @@ class Round:
             return None
         return self.epochs * -(-self.records // (self.local_batch or self.records))
 
-    def ladder(self, public: bool, normalised: bool) -> Assumptions:
-        """What the adversary is told, as rungs. Of several clients' steps it can but guess how they go together."""
+    def ladder(self, public: str | None, normalised: bool = False) -> Assumptions:
+        """What the adversary is told, as rungs. Of several clients' steps it can but guess how they go together.
+
+        Args:
+            public: what it may own, in words; None for nothing.
+            normalised: whether it knows how records are normalised.
+        """
         gradient = self.kind == "gradient"
         every = {
             "batch": self.batch,
@@ -121,7 +162,7 @@ class Round:
             "mode": self.mode,
             "optimiser": self.optimiser,
             "normalisation": "as declared" if normalised else None,
-            "prior": "public records" if public else None,
+            "prior": public,
         }
         told: dict[str, Any] = {
             name: Rung.known(value)
@@ -149,8 +190,12 @@ class Round:
             "eval" if self.mode == "eval" else "train",
         )
 
-    def unmade(self, net: ClientNet) -> str | None:
-        """What is lacking to make another update like this one, or None when it can be made."""
+    def unmade(self, moded: bool) -> str | None:
+        """What is lacking to make another update like this one, or None when it can be made.
+
+        Args:
+            moded: whether the model computes otherwise in train mode than in eval mode.
+        """
         if self.blurred:
             return (
                 f"a simulation of {self.clients} clients with several local steps each (kind = 'federated' with the "
@@ -160,9 +205,11 @@ class Round:
             return "a simulation of clients with momentum, which there is none of: local steps here are plain SGD"
         lacking = [name for name in ("rate", "epochs", "local_batch") if getattr(self, name) is None]
         lacking = lacking if self.kind == "delta" else []
-        if net.has_batch_norm and self.mode is None:
+        if moded and self.mode is None:
             lacking.append("mode")
         if not lacking:
             return None
-        return f"{', '.join(lacking)} of the round ([federated], or arguments), to make another batch's update in "
-        "the same way"
+        return (
+            f"{', '.join(lacking)} of the round ([federated], or arguments), to make another batch's update in the "
+            "same way"
+        )

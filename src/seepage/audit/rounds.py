@@ -41,7 +41,9 @@ class Row(BaseModel):
     consistency: float | None = Field(
         default=None, description="how far the update of what was recovered lies from the one sent; 0 is the same"
     )
-    alone: float | None = Field(default=None, description="the same of a grey record, which is no guess at all")
+    alone: float | None = Field(
+        default=None, description="the same of a grey record, or of tokens at random: no guess at all"
+    )
 
 
 class Rounds(BaseModel):
@@ -174,7 +176,7 @@ def _row(number: int, client: str, play: Callable[[], tuple[AuditRecord, AuditCo
         strongest=None if best is None else best.attack,
         leakage=None if leakage is None else (leakage.low, leakage.value, leakage.high),
         consistency=None if best is None else _number(best, "consistency"),
-        alone=None if best is None else _number(best, "consistency_constant"),
+        alone=None if best is None else _alone(best),
     )
 
 
@@ -184,6 +186,11 @@ def _strength(finding: Finding) -> tuple[float, float]:
     leakage = -2.0 if score is None or score.leakage is None else score.leakage.value
     apart = _number(finding, "consistency")
     return leakage, -9.0 if apart is None else -apart
+
+
+def _alone(finding: Finding) -> float | None:
+    found = (_number(finding, f"consistency_{name}") for name in ("constant", "random_tokens"))
+    return next((value for value in found if value is not None), None)
 
 
 def _number(finding: Finding, name: str) -> float | None:

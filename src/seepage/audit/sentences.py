@@ -5,9 +5,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from seepage.audit.config import AuditConfig, DataTable
+from seepage.audit.config import AuditConfig
 from seepage.audit.records import Facts, beside, packages, splits_identity
 from seepage.audit.scenery import Staged
+from seepage.audit.tables import DataTable
 from seepage.audit.training import source_digest
 from seepage.cases.sentences import Sentences
 from seepage.core.errors import ConfigError, did_you_mean

@@ -17,6 +17,7 @@ from seepage.audit.staged import staged
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
+from seepage.cases.text_capture import TextCapture
 from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
 from seepage.core.record import Check, Preflight
@@ -144,7 +145,7 @@ class Setting:
         """What can be expected of the attacks on updates; none for another victim."""
         if not self.has_preflight:
             return []
-        texts = isinstance(self.scene, TextFederation)
+        texts = isinstance(self.scene, TextFederation | TextCapture)
         return preflights(lambda form, arm: stage.case(Leak.GRADIENT, form, arm), plan, self.wanted, texts)
 
     def write_preflight(self, folder: RunFolder, plan: Plan, stage: Stage) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from seepage.attacks.gradient.attention import attention_layers
 from seepage.attacks.gradient.entry import Entry, entry
+from seepage.attacks.gradient.petrov2024 import Dager
 from seepage.attacks.gradient.span import Span
 from seepage.audit.spectrum import Grain, Spectrum, grain, spectrum
 from seepage.core.assumptions import Assumptions, Standing
@@ -154,11 +155,10 @@ class Sighted:
         """What the gradients of the first two attention layers span; None where the update does not have them."""
         if self.text_net is None or self.broken is not None:
             return None
-        layers = attention_layers(self.text_net.module)
-        if len(layers) < 2:
+        if len(attention_layers(self.text_net.module)) < 2:
             return None
         try:
-            return Span.of(layers[0].gradient(self.update)), Span.of(layers[1].gradient(self.update))
+            return Dager().spans(self.text_net, self.update)
         except DataError:
             return None
 

@@ -1,20 +1,19 @@
 """The scene of an audit file, of whatever kind its victim is, with what is to be said of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seepage.audit.captured import from_file, spec_of
-from seepage.audit.config import AuditConfig, FederatedTable
+from seepage.audit.captured import captured_name, from_file, spec_of
+from seepage.audit.captured_texts import from_file as from_captured_texts
+from seepage.audit.config import CAPTURED, AuditConfig
 from seepage.audit.federated import federation
 from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.priors import Brought, from_table
-from seepage.audit.recorded import from_file as from_recording
 from seepage.audit.records import (
-    Facts,
     checked,
     data_facts,
     known_spec,
@@ -25,6 +24,7 @@ from seepage.audit.records import (
 )
 from seepage.audit.scenery import Staged
 from seepage.audit.sentences import from_file as from_texts
+from seepage.audit.tables import FederatedTable
 from seepage.audit.text_clients import from_file as from_text_clients
 from seepage.audit.text_clients import trains_on_texts
 from seepage.audit.training import Trainer
@@ -52,7 +52,9 @@ def staged(config: AuditConfig, *, base: Path, runs: Path, trust_pickle: bool = 
     """
     if config.victim.kind == "encoder":
         return from_texts(config, base)
-    if config.victim.kind == "federated" and trains_on_texts(config):
+    if config.victim.kind in ("federated", *CAPTURED) and trains_on_texts(config):
+        if config.victim.kind in CAPTURED:
+            return from_captured_texts(config, base, trust_pickle)
         return from_text_clients(config, base)
     makers = {"update": _captured, "flower": _captured, "federated": _federation}
     return makers.get(config.victim.kind, _classifier)(Given(config, base, runs, trust_pickle))
@@ -100,13 +102,12 @@ def _captured(given: Given) -> Staged:
     if "access" in table.model_fields_set and table.access is not Access.UPDATES:
         raise ConfigError(f"[victim] access: a captured update gives 'updates', not '{table.access}'")
     options = victim_options(config, given.base)
-    make = from_recording if table.kind == "flower" else from_file
-    found = make(config, options, spec, given.base, given.trust_pickle, brought.shelf)
+    found = from_file(config, options, spec, given.base, given.trust_pickle, brought.shelf)
     scene = found.scene
     splits = Splits(scene.members, scene.nonmembers, scene.public)
     return Staged(
         scene,
-        name=table.name or _update_name(table.kind, options, found.facts),
+        name=table.name or captured_name(table.kind, options, found.facts),
         kind=table.kind,
         identity={**given.identity(splits, spec, brought), "captured": found.digest},
         access=Access.UPDATES,
@@ -114,12 +115,6 @@ def _captured(given: Given) -> Staged:
         victim_facts=found.facts,
         brought=brought,
     )
-
-
-def _update_name(kind: str, options: Mapping[str, Any], facts: Facts) -> str:
-    if kind == "flower":
-        return f"round {facts['round']:g}, client {facts['client']} of {where_from(options)}"
-    return f"an update of {options.get('net') or where_from(options)}"
 
 
 def _federation(given: Given) -> Staged:

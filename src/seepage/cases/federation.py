@@ -46,6 +46,7 @@ class Federation(Scene):
         unmade: what is lacking to make updates like the captured one, or None when they can be made.
         blurred: whether the captured one is the mean of several steps of several clients: how large a step's batch was
             is then a guess.
+        optimiser: of the local steps, in words.
     """
 
     of: ClassVar[str] = "a federation"
@@ -60,6 +61,7 @@ class Federation(Scene):
     captured: Update | None = None
     unmade: str | None = None
     blurred: bool = False
+    optimiser: str = "sgd"
 
     def __post_init__(self) -> None:
         wanted = self.clients * self.records

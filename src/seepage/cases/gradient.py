@@ -46,7 +46,7 @@ def _knowledge(scene: Federation, pool: Records, rows: Int[Array, " k n"]) -> Gr
         "steps": local.steps(scene.records),
         "epochs": 1 if gradient else local.epochs,
         "mode": local.mode,
-        "optimiser": "sgd",
+        "optimiser": scene.optimiser,
         "normalisation": "as declared",
         "statistics": _statistics(scene, pool, rows) if "statistics" in scene.knows else None,
         "prior": None if scene.public is None else "public records",

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from seepage.cases.text_federation import TextFederation
-from seepage.core.assumptions import Assumptions, Rung
+from seepage.core.assumptions import Assumptions, Rung, Standing
 from seepage.core.case import Case
 from seepage.core.guess import Guess, Texts
 from seepage.core.knowledge import TextGradientKnowledge
@@ -17,6 +17,7 @@ from seepage.core.secrets import GradientSecret
 from seepage.core.seeds import stream
 from seepage.core.tokens import tokens
 from seepage.core.vocabulary import Leak, Modality
+from seepage.models.text_clients import TextNet
 
 Array = np.ndarray
 # As many of the most frequent public words as a text is read of, at the most.
@@ -46,12 +47,14 @@ def _knowledge(scene: TextFederation, pool: Records, rows: Int[Array, " k n"]) -
         "steps": local.steps(scene.records),
         "epochs": 1 if gradient else local.epochs,
         "mode": local.mode,
-        "optimiser": "sgd",
+        "optimiser": scene.optimiser,
         "prior": None if scene.public is None else "public texts",
     }
     told: dict[str, Any] = {
         name: Rung.known(value) for name, value in every.items() if name in scene.knows and value is not None
     }
+    if scene.blurred and "local_batch" in told:
+        told["local_batch"] = Rung(every["local_batch"], Standing.GUESSED)
     return TextGradientKnowledge(
         public=scene.public if "prior" in scene.knows else None,
         net=scene.net,
@@ -71,7 +74,7 @@ def build(scene: TextFederation, form: str = "text") -> Case:
     chosen = scene.members[scene.rows.reshape(-1)]
     batch = replace(chosen, texts=tuple(scene.net.read(text) for text in chosen.texts))
     missing: dict[str, str] = {}
-    baselines = _alone(scene)
+    baselines = alone(scene.net, scene.public, scene.clients, scene.records, scene.seed)
     if not baselines:
         missing["no_model"] = "public texts, from which an adversary without the updates could guess"
     null_knowledge = None
@@ -101,18 +104,16 @@ def _read(written: Records, read: Records) -> float:
     return sum(len(tokens(text)) for text in read.texts) / max(whole, 1)
 
 
-def _alone(scene: TextFederation) -> dict[str, Guess]:
-    """What can be said of the texts without the updates: the most frequent public words, and public texts at random."""
-    public = scene.public
+def alone(net: TextNet, public: Records | None, clients: int, records: int, seed: int) -> dict[str, Guess]:
+    """What can be said of texts without the updates: the most frequent public words, and public texts at random."""
     if public is None or not len(public):
         return {}
-    texts = [scene.net.read(text) for text in public.texts]
+    texts = [net.read(text) for text in public.texts]
     counts = Counter(word for text in texts for word in tokens(text))
     # Ties by the word itself, so that the order of the texts does not matter.
     frequent = [word for word, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:FREQUENT]]
-    rng = stream(scene.seed, "baseline", "texts")
-    drawn = rng.integers(len(texts), size=(scene.clients, scene.records))
+    drawn = stream(seed, "baseline", "texts").integers(len(texts), size=(clients, records))
     return {
-        "frequent_words": Texts(((" ".join(frequent),) * scene.records,) * scene.clients),
+        "frequent_words": Texts(((" ".join(frequent),) * records,) * clients),
         "public_text": Texts(tuple(tuple(texts[i] for i in row) for row in drawn.tolist())),
     }

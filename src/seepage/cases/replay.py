@@ -1,5 +1,6 @@
-"""The update that records make, held against a captured one."""
+"""The update that records or texts make, held against a captured one."""
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from seepage.core.assumptions import Assumptions
 from seepage.core.victim import Update
 from seepage.models.federated import ClientNet, Mode
+from seepage.models.text_clients import Batch, TextNet
 
 Array = np.ndarray
 # Classes are fitted for up to so many pairs of a record and a class: each costs a pass backwards.
@@ -22,7 +24,7 @@ _ONE = 10.0
 
 
 class UpdateReplay:
-    """Makes updates as the captured one was made, as far as that is known, and compares directions.
+    """Makes updates of records as the captured one was made, as far as that is known, and compares directions.
 
     Scale is left out, for it hangs on the learning rate and on how many of the records were found.
 
@@ -34,34 +36,16 @@ class UpdateReplay:
 
     def __init__(self, net: ClientNet, update: Update, ladder: Assumptions):
         self._net, self._ladder = net, ladder
-        self._sign = 1.0 if update.kind == "gradient" else -1.0
-        self._names = list(net.weights())
-        self._target = np.concatenate([update.tensor(name).astype(np.float64).reshape(-1) for name in self._names])
-        self._steps = 1 if update.kind == "gradient" else ladder.steps.value
+        self._round = _Round(update, ladder, list(net.weights()))
 
     @property
     def _mode(self) -> Mode:
         return "eval" if self._ladder.mode.value == "eval" or not self._net.has_batch_norm else "train"
 
     @property
-    def _simulates(self) -> bool:
-        """Whether the client's own steps can be taken: several, at a known rate."""
-        return (self._steps or 0) > 1 and self._ladder.rate.value is not None
-
-    @property
     def how(self) -> str:
         """How the update is made anew, in words."""
-        if self._simulates:
-            return f"{self._steps} steps of plain SGD in the order of the reconstructions; the client's order is not "
-            "known"
-        if self._steps == 1:
-            return "one gradient, its direction"
-        return "one gradient, its direction, for lack of a learning rate or of the number of steps"
-
-    @cached_property
-    def _looked(self) -> Int[Array, " k"]:
-        """The greatest entries of the captured update, by which classes are fitted."""
-        return np.argsort(-np.abs(self._target), kind="stable")[:_LOOKED_AT]
+        return self._round.how
 
     def distance(self, x: Float[Array, " n ..."], labels: Int[Array, " n"] | None) -> float | None:
         """sqrt(1 - cos^2) between the update these records make and the captured one; 1 for a cosine below 0.
@@ -70,35 +54,133 @@ class UpdateReplay:
         """
         mode: Mode = self._mode if len(x) > 1 else "eval"
         records = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-        chosen = self._fitted(records, mode) if labels is None else np.asarray(labels, dtype=np.int64)
+        chosen = np.asarray(labels, dtype=np.int64) if labels is not None else self._fitted(records, mode)
         if chosen is None:
             return None
-        made = self._made(records, torch.from_numpy(chosen), mode)
-        lengths = float(np.linalg.norm(made) * np.linalg.norm(self._target))
-        cosine = float(made @ self._target) / lengths if lengths > 0 else 0.0
-        return float(np.sqrt(max(1 - min(cosine, 1.0) ** 2, 0.0))) if cosine > 0 else 1.0
-
-    def _made(self, x: Tensor, y: Tensor, mode: Mode) -> Float[Array, " p"]:
-        if not self._simulates:
-            return self._sign * _flat(self._net.gradient(x, y, mode=mode))
-        epochs, size = int(self._ladder.epochs.value or 1), int(self._ladder.local_batch.value or len(x))
-        rows = [np.arange(i, min(i + size, len(x))) for i in range(0, len(x), size)] * epochs
-        after = self._net.trained(x, y, rows, float(self._ladder.rate.value), mode)
-        return _flat(after) - _flat(self._net.weights())
+        y = torch.from_numpy(chosen)
+        if not self._round.simulates:
+            return self._round.apart(self._net.gradient(records, y, mode=mode))
+        after = self._net.trained(records, y, self._round.rows(len(x)), self._round.rate, mode)
+        return self._round.apart(after, self._net.weights())
 
     def _fitted(self, x: Tensor, mode: Mode) -> Int[Array, " n"] | None:
+        if len(x) * self._net.classes > _MOST_PAIRS:
+            return None
+        weights = {name: w.requires_grad_(True) for name, w in self._net.weights().items()}
+        return self._round.classes(self._net.logits(x, weights, mode), weights)
+
+
+class TextReplay:
+    """The same of texts.
+
+    Without dropout: which values the client dropped is not known. Classes are fitted.
+
+    Args:
+        net: the model before the round.
+        update: what was captured.
+        ladder: what is known of its making.
+    """
+
+    def __init__(self, net: TextNet, update: Update, ladder: Assumptions):
+        self._net = net
+        self._round = _Round(update, ladder, list(net.weights()))
+        self._dropped = net.drops and ladder.mode.value != "eval"
+
+    @property
+    def how(self) -> str:
+        """How the update is made anew, in words."""
+        return self._round.how + ("; nothing is dropped, which the client's dropout may have" if self._dropped else "")
+
+    def distance_of_texts(self, texts: Sequence[str]) -> float | None:
+        """sqrt(1 - cos^2) between the update these texts make and the captured one; 1 for a cosine below 0.
+
+        None without texts, and where there are too many classes to fit.
+
+        Raises:
+            DataError: for texts that the model cannot read.
+        """
+        kept = [text for text in texts if text.strip()]
+        if not kept:
+            return None
+        batch = self._net.encode(kept)
+        causal = self._net.task == "causal-lm"
+        if causal and not (batch.mask.sum(axis=1) > 1).any():
+            # Texts of one token have no next one, and make no update.
+            return None
+        chosen = None if causal else self._fitted(batch)
+        if chosen is None and not causal:
+            return None
+        y = None if chosen is None else torch.from_numpy(chosen)
+        if not self._round.simulates:
+            return self._round.apart(self._net.gradient(batch, y, self._net.weights()))
+        rows = self._round.rows(len(kept))
+        after = self._net.trained(batch, y, rows, self._round.rate, "eval", torch.float32)
+        return self._round.apart(after, self._net.weights())
+
+    def _fitted(self, batch: Batch) -> Int[Array, " n"] | None:
+        if len(batch) * self._net.classes > _MOST_PAIRS:
+            return None
+        weights = {name: w.requires_grad_(True) for name, w in self._net.weights().items()}
+        ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
+        return self._round.classes(self._net.logits(ids, mask, weights), weights)
+
+
+class _Round:
+    """The captured update as a direction, and how the client's round is taken again."""
+
+    def __init__(self, update: Update, ladder: Assumptions, names: Sequence[str]):
+        self._ladder, self._names = ladder, list(names)
+        self._sign = 1.0 if update.kind == "gradient" else -1.0
+        self._target = np.concatenate([update.tensor(name).astype(np.float64).reshape(-1) for name in self._names])
+        self._steps = 1 if update.kind == "gradient" else ladder.steps.value
+
+    @property
+    def simulates(self) -> bool:
+        """Whether the client's own steps can be taken: several, at a known rate."""
+        return (self._steps or 0) > 1 and self._ladder.rate.value is not None
+
+    @property
+    def rate(self) -> float:
+        """Of the steps that are taken. Ask `simulates` first."""
+        return float(self._ladder.rate.value)
+
+    @property
+    def how(self) -> str:
+        if self.simulates:
+            return (
+                f"{self._steps} steps of plain SGD in the order of the reconstructions; the client's order is not known"
+            )
+        if self._steps == 1:
+            return "one gradient, its direction"
+        return "one gradient, its direction, for lack of a learning rate or of the number of steps"
+
+    def rows(self, n: int) -> list[Int[Array, " _"]]:
+        """The records of each step, in their own order."""
+        epochs, size = int(self._ladder.epochs.value or 1), int(self._ladder.local_batch.value or n)
+        return [np.arange(i, min(i + size, n)) for i in range(0, n, size)] * epochs
+
+    def apart(self, made: Mapping[str, Tensor], before: Mapping[str, Tensor] | None = None) -> float:
+        """The distance of a gradient, or of weights after a round from those before, to the captured update."""
+        found = _row([made[name] for name in self._names])
+        found = self._sign * found if before is None else found - _row([before[name] for name in self._names])
+        lengths = float(np.linalg.norm(found) * np.linalg.norm(self._target))
+        cosine = float(found @ self._target) / lengths if lengths > 0 else 0.0
+        return float(np.sqrt(max(1 - min(cosine, 1.0) ** 2, 0.0))) if cosine > 0 else 1.0
+
+    @cached_property
+    def _looked(self) -> Int[Array, " k"]:
+        """The greatest entries of the captured update, by which classes are fitted."""
+        return np.argsort(-np.abs(self._target), kind="stable")[:_LOOKED_AT]
+
+    def classes(self, logits: Float[Tensor, " n c"], weights: Mapping[str, Tensor]) -> Int[Array, " n"]:
         """The classes under which the records' gradient comes nearest to the captured one.
 
         The gradient of cross-entropy is linear in the classes: sum_ic (p_ic - Y_ic) J_ic / n with J_ic the gradient
         of logit c of record i. Y is fitted by least squares over Y >= 0, each row's sum held to one; its greatest
         entry is the class.
         """
-        n, c = len(x), self._net.classes
-        if n * c > _MOST_PAIRS:
-            return None
-        weights = {name: w.requires_grad_(True) for name, w in self._net.weights().items()}
-        logits = self._net.logits(x, weights, mode)
-        held = list(weights.values())
+        n, c = logits.shape
+        held = [weights[name] for name in self._names]
         slopes = np.stack(
             [
                 _row(torch.autograd.grad(logit, held, retain_graph=True, materialize_grads=True))[self._looked]
@@ -124,9 +206,5 @@ class UpdateReplay:
         return float(np.linalg.norm(given) / max(np.linalg.norm(self._target[self._looked]), 1e-300))
 
 
-def _flat(named: dict[str, Tensor]) -> Float[Array, " p"]:
-    return _row(tuple(named.values()))
-
-
-def _row(tensors: tuple[Tensor, ...]) -> Float[Array, " p"]:
+def _row(tensors: Sequence[Tensor]) -> Float[Array, " p"]:
     return np.concatenate([tensor.detach().double().numpy().reshape(-1) for tensor in tensors])

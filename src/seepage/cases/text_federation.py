@@ -16,7 +16,7 @@ from seepage.core.recipe import Recipe
 from seepage.core.record import Check
 from seepage.core.records import Records
 from seepage.core.seeds import stream
-from seepage.core.victim import Updates
+from seepage.core.victim import Update, Updates
 from seepage.core.vocabulary import Access
 from seepage.models.federated import LocalTraining
 from seepage.models.text_clients import TextNet, text_recipe
@@ -38,6 +38,8 @@ class TextFederation(Scene):
         records: how many texts each of them has.
         knows: the rungs of the assumption ladder that the adversary is told.
         checks: what was found when the texts were looked at.
+        captured, unmade, blurred, optimiser: an update that a real client sent, and what is said of it, as for
+            clients with arrays (`Federation`).
     """
 
     of: ClassVar[str] = "clients who train on texts"
@@ -49,6 +51,10 @@ class TextFederation(Scene):
     records: int = 4
     knows: frozenset[str] = DEFAULT
     checks: tuple[Check, ...] = ()
+    captured: Update | None = None
+    unmade: str | None = None
+    blurred: bool = False
+    optimiser: str = "sgd"
 
     def __post_init__(self) -> None:
         if not self.members.texts:
@@ -90,6 +96,8 @@ class TextFederation(Scene):
 
     @cached_property
     def _sent(self) -> Updates:
+        if self.captured is not None:
+            return Updates((self.captured,))
         return self.updates(self.members, self.rows, "clients")
 
     @cached_property
@@ -101,6 +109,8 @@ class TextFederation(Scene):
     @property
     def twin_missing(self) -> str | None:
         wanted = self.clients * self.records
+        if self.unmade is not None:
+            return self.unmade
         if len(self.spare) >= wanted:
             return None
         return (
@@ -134,8 +144,10 @@ class TextFederation(Scene):
         return text_recipe(self.net, self.local, pool[rows.reshape(-1)], rows.shape[1], name)
 
     @property
-    def training(self) -> Training:
-        """How the victim and its twin came to be, for defenses that act inside the clients."""
+    def training(self) -> Training | None:
+        """How the victim and its twin came to be, for defenses that act inside the clients; None of a captured one."""
+        if self.captured is not None:
+            return None
         missing = self.twin_missing is not None
         return Training(
             recipe=self.recipe(self.members, self.rows, "clients"),

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import click
 
-from seepage.cli.options import file_and_settings
+from seepage.cli.options import file_and_settings, run_options
 
 
 @click.command("audit")
 @file_and_settings
-@click.option("--fresh", is_flag=True, help="Start anew: take up no unfinished run, use no earlier finding.")
-@click.option("--processes", type=click.IntRange(0), help="Worker processes (0: one a core).")
+@run_options("take up no unfinished run, use no earlier finding", "report")
 @click.option(
     "--fail-on",
     multiple=True,
@@ -23,7 +22,6 @@ from seepage.cli.options import file_and_settings
     default=None,
     help="Put real and recovered records into the report (default: [report] show_records).",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors and where the report is.")
 def command(
     file: Path,
     settings: tuple[str, ...],

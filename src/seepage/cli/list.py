@@ -9,11 +9,11 @@ KINDS = ("attacks", "defenses", "leaks", "data", "recipes")
 @click.argument("kind", type=click.Choice(KINDS), default="attacks")
 def command(kind: str) -> None:
     """List the attacks, defenses, leaks, built-in data sets or built-in recipes."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    from seepage.cli import terminal
+
+    table = terminal.plain_table()
     rows: list[tuple[str, ...]]
     if kind == "attacks":
         from seepage.core.registry import ATTACKS, attack_class
@@ -58,4 +58,4 @@ def command(kind: str) -> None:
         table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if Console().is_terminal else 160).print(table)
+    terminal.console().print(table)

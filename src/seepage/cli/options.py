@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,23 @@ def out_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def index_url() -> str | None:
-    """Where the index lies, when not beside the runs: a database URL in SEEPAGE_INDEX_URL."""
-    return os.environ.get("SEEPAGE_INDEX_URL") or None
+def run_options(fresh: str, written: str, *, several: bool = True) -> Callable[[Callable[..., Any]], Any]:
+    """`--fresh`, `--quiet` and, for what can be spread over them, `--processes`.
+
+    Args:
+        fresh: what a fresh start does, for help.
+        written: what is named in any case.
+        several: whether there are worker processes to choose.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = click.option(
+            "--quiet", "-q", is_flag=True, help=f"Print nothing but errors and where the {written} is."
+        )(command)
+        if several:
+            command = click.option("--processes", type=click.IntRange(0), help="Worker processes (0: one a core).")(
+                command
+            )
+        return click.option("--fresh", is_flag=True, help=f"Start anew: {fresh}.")(command)
+
+    return add

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from seepage.cli.options import file_and_settings, index_url
+from seepage.cli.options import file_and_settings
 
 
 @click.command("plan")
@@ -15,17 +15,17 @@ def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickl
     Attacks nothing, and trains nothing but the clients of a federation; a model file or an endpoint is opened to see
     what it offers. Of updates it says what can be expected of every attack, and which assumption fails.
     """
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from seepage.audit.api import setting_of_file
     from seepage.audit.config import read
     from seepage.audit.play import Stage
+    from seepage.cli import terminal
     from seepage.cli.preflight import print_preflight
     from seepage.cli.summary import left_out_lines
     from seepage.store.files import RunFolder
     from seepage.store.index import Index
+    from seepage.store.where import index_url
 
     if read(file, settings)[0].sweep is not None:
         from seepage.cli.sweep import print_plan
@@ -35,8 +35,8 @@ def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickl
     setting, _ = setting_of_file(file, settings, out=out, trust_pickle=trust_pickle)
     plan = setting.plan()
     unfinished = RunFolder.unfinished(setting.out, plan.key) if setting.resumable else None
-    console = Console(width=None if Console().is_terminal else 160)
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    console = terminal.console()
+    table = terminal.plain_table()
     for head in ("cell", "attack", "behind", "budget", "queries at most", "seconds", "state"):
         table.add_column(head, overflow="fold")
     known_any = (setting.out / "index.sqlite").is_file() or index_url() is not None

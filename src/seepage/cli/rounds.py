@@ -4,13 +4,12 @@ from pathlib import Path
 
 import click
 
-from seepage.cli.options import file_and_settings
+from seepage.cli.options import file_and_settings, run_options
 
 
 @click.command("rounds")
 @file_and_settings
-@click.option("--fresh", is_flag=True, help="Start anew: use no earlier finding.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors and where the table is.")
+@run_options("use no earlier finding", "table", several=False)
 def command(
     file: Path, settings: tuple[str, ...], out: Path | None, trust_pickle: bool, fresh: bool, quiet: bool
 ) -> None:
@@ -19,15 +18,13 @@ def command(
     Each update has a run and a report of its own; the table is written anew after each, so that it can be stopped,
     and the same command goes on.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from seepage.audit.rounds import Row, audit_rounds
+    from seepage.cli import terminal
     from seepage.cli.bars import Bars
     from seepage.report import write_reports
     from seepage.report.rounds import gave, write_rounds
 
-    console = Console(width=None if Console().is_terminal else 160)
+    console = terminal.console()
 
     with Bars(quiet, "the recorded run") as bars:
 
@@ -48,7 +45,7 @@ def command(
         )
     written = write_rounds(place)
     if not quiet:
-        table = Table(box=None, pad_edge=False, header_style="dim")
+        table = terminal.plain_table()
         for head in ("round", "client", "what it gave away", "by", "what stands in attacks' way"):
             # A node's number has up to 20 digits, which broken over lines nobody reads.
             table.add_column(head, overflow="fold", no_wrap=head == "client")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from seepage.cli.options import index_url, out_option
+from seepage.cli.options import out_option
 
 
 @click.command("runs")
@@ -12,12 +12,12 @@ from seepage.cli.options import index_url, out_option
 @click.option("--rebuild", is_flag=True, help="Make the index anew from the run folders first.")
 def command(out: Path, rebuild: bool) -> None:
     """List the runs, latest first."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from seepage.cli import terminal
     from seepage.core.errors import StoreError
     from seepage.store.index import Index
+    from seepage.store.where import index_url
 
     if not out.is_dir():
         raise StoreError(f"no runs at {out}: run `seepage audit FILE` first, or name their folder with --out")
@@ -25,7 +25,7 @@ def command(out: Path, rebuild: bool) -> None:
         if rebuild:
             click.echo(f"{index.rebuild()} runs found")
         rows = index.runs()
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = terminal.plain_table()
     for head in ("run", "title", "victim", "seconds", "verdicts"):
         table.add_column(head, overflow="fold")
     for row in rows:
@@ -35,4 +35,4 @@ def command(out: Path, rebuild: bool) -> None:
         if path.parent.name not in known:
             done = "not in the index (--rebuild)" if (path.parent / "record.json").is_file() else "not finished"
             table.add_row(path.parent.name, Text(done, style="yellow"))
-    Console(width=None if Console().is_terminal else 160).print(table)
+    terminal.console().print(table)

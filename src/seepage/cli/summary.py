@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seepage.cli import terminal
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.record import AuditRecord, Estimate, Finding, LeftOut, Score
 from seepage.core.vocabulary import Leak
 
-# Facts of a captured update: how far the updates of guesses without it lie from it.
-_WITHOUT = ("consistency_constant", "consistency_public_mean")
+# Facts of a captured update that begin so: how far the updates of guesses without it lie from it.
+_WITHOUT = "consistency_"
 STYLE = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow", "not tried": "dim"}
 
 
@@ -125,14 +125,14 @@ def _unscored(finding: Finding) -> str:
     distance = finding.facts.get("consistency")
     if not isinstance(distance, float):
         return "not scored (no true batch)"
-    others = [value for name, value in finding.facts.items() if name in _WITHOUT and isinstance(value, float)]
+    others = [value for name, value in finding.facts.items() if name.startswith(_WITHOUT) and isinstance(value, float)]
     beside = f"; without the update {min(others):.2g}" if others else ""
     return f"not scored (no true batch); its own update lies {distance:.2g} from the captured one{beside}"
 
 
 def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool) -> None:
     """Verdicts, findings, gates, and where the report is."""
-    console = Console(width=None if Console().is_terminal else 160)
+    console = terminal.console()
     if not quiet:
         console.print()
         for leak, verdict in record.verdicts.items():

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from seepage.cli.options import file_and_settings
+from seepage.cli.options import file_and_settings, run_options
 from seepage.core.frontier import Frontier, Row
 
 
 @click.command("sweep")
 @file_and_settings
-@click.option("--fresh", is_flag=True, help="Start anew: take up no unfinished sweep, use no earlier result.")
-@click.option("--processes", type=click.IntRange(0), help="Worker processes (0: one a core).")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors and where the frontier is.")
+@run_options("take up no unfinished sweep, use no earlier result", "frontier")
 def command(
     file: Path,
     settings: tuple[str, ...],
@@ -53,16 +51,16 @@ def command(
 
 def print_frontier(found: Frontier) -> None:
     """Advice and table, on standard output."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if Console().is_terminal else 160)
+    from seepage.cli import terminal
+
+    console = terminal.console()
     console.print()
     for advice in found.advice:
         console.print(Text(advice.text, style="bold" if advice.kind in ("recommended", "none") else ""))
         console.print()
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = terminal.plain_table()
     for axis in found.axes:
         table.add_column(axis.title, overflow="fold")
     heads = ("defense", "strongest", "value", "leakage", "at most", "verdict", "accuracy", "kB a round", "ms a round")
@@ -93,15 +91,14 @@ def _cells(row: Row, found: Frontier) -> Sequence[str]:
 
 def print_plan(file: Path, settings: Sequence[str], out: Path | None, trust_pickle: bool) -> None:
     """What the sweep of a file would do: points, cells, trainings, and what is there already."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from seepage.cli import terminal
     from seepage.sweep.plan import planned
 
     told = planned(file, settings, out=out, trust_pickle=trust_pickle)
-    console = Console(width=None if Console().is_terminal else 160)
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    console = terminal.console()
+    table = terminal.plain_table()
     for head in ("setting", "cells", "there already", "seconds", "state"):
         table.add_column(head, justify="left" if head in ("setting", "state") else "right", overflow="fold")
     for one in told.audits:

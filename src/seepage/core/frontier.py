@@ -59,7 +59,10 @@ class Cost(_Part):
     Attributes are null where they could not be had; `missing` says why.
     """
 
-    accuracy: Estimate | None = Field(default=None, description="share of held-out records classified rightly")
+    accuracy: Estimate | None = Field(
+        default=None,
+        description="share of held-out records classified rightly; of a model of the next token, of next tokens",
+    )
     loss: Estimate | None = Field(
         default=None, description="the same setting without a defense, minus this; over the same records"
     )

@@ -1,5 +1,6 @@
 """What only the scorer sees. Attacks must not import this module (checked in CI)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -121,6 +122,15 @@ class Replay(Protocol):
     def how(self) -> str: ...
 
 
+@runtime_checkable
+class TextReplay(Protocol):
+    """The same of texts; classes, where the model tells them apart, are chosen for the least distance."""
+
+    def distance_of_texts(self, texts: Sequence[str]) -> float | None: ...
+    @property
+    def how(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class CapturedSecret(Secret):
     """No secret: the batch of a captured update is not known to the auditor either.
@@ -128,7 +138,7 @@ class CapturedSecret(Secret):
     What is recovered can be held against the update alone.
     """
 
-    replay: Replay = field(kw_only=True)
+    replay: Replay | TextReplay = field(kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,12 @@ class ClientNet:
         return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in self._modules["eval"].modules())  # pyright: ignore[reportPrivateUsage]
 
     @property
+    def drops(self) -> bool:
+        """Whether any layer drops values at random in "train" mode."""
+        layers = self._modules["eval"].modules()
+        return any(isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 for layer in layers)  # pyright: ignore[reportPrivateUsage]
+
+    @property
     def parameters(self) -> int:
         """How many weights there are."""
         return sum(weight.numel() for weight in self._modules["eval"].parameters())

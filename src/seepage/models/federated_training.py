@@ -7,20 +7,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
+from torch import nn
 
 from seepage.core.defense import AggregateDefense, Defense
 from seepage.core.errors import ConfigError, DataError
+from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.seeds import derive, stream
 from seepage.core.victim import Update, Updates
 from seepage.models.federated import ClientNet, LocalTraining, round_recipe
+from seepage.models.text_clients import TextNet, text_recipe
 
 Array = np.ndarray
+Net = ClientNet | TextNet
 # The server's step falls to a tenth over the last third, so that noise averages out.
 LAST, SLOWER = 2 / 3, 0.1
 # Records that batch normalisation's statistics are taken over, after training.
 STATISTICS = 512
+# Texts that are read at a time.
+TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,15 @@ class Trained:
     """What came of a federation.
 
     Attributes:
-        hits: (n,) which of the held-out records the last model classifies rightly.
+        hits: (n,) which of the held-out records the last model classifies rightly, 0 or 1; of a model of the next
+            token, the share of each text's next tokens that it names.
         seconds: CPU seconds one client takes for one round, the defense included: the median over rounds.
         values: numbers in one update.
         tensors: arrays in one update.
         diverged: the round after which the weights were no finite numbers; such a model classifies nothing rightly.
     """
 
-    hits: Bool[Array, " n"]
+    hits: Float[Array, " n"]
     seconds: float
     values: int
     tensors: int
@@ -62,7 +69,7 @@ class Trained:
 
 
 def train_federation(
-    net: ClientNet, members: Records, held: Records, schedule: Schedule, defense: Defense | None, seed: int
+    net: Net, members: Records, held: Records, schedule: Schedule, defense: Defense | None, seed: int
 ) -> Trained:
     """Train by rounds of federated learning (FedSGD for gradients, FedAvg for changes of the weights).
 
@@ -76,8 +83,8 @@ def train_federation(
 
     Args:
         net: the model before the first round.
-        members: the clients' records, with classes.
-        held: records that no client has, with classes.
+        members: the clients' records, with classes (but for a model of the next token).
+        held: records that no client has, likewise.
         schedule: rounds, clients and what they do.
         defense: of the updates, of their sum, or inside the client; None for none.
         seed: of everything drawn.
@@ -86,7 +93,7 @@ def train_federation(
         DataError: when there are too few members, or classes are missing.
         ConfigError: when the defense does not act on such clients, or sends the update of another model.
     """
-    if members.y is None or held.y is None:
+    if _needs_classes(net) and (members.y is None or held.y is None):
         raise DataError("a federation is trained on records with classes, and tried on others; there are none")
     if defense is not None and defense.extends:
         # All that such a defense does is in the model: that one is trained from the first round on.
@@ -100,7 +107,7 @@ def train_federation(
     for number in range(schedule.rounds):
         drawn = stream(seed, "federated training", "records", str(number))
         rows = np.stack([drawn.choice(shard, schedule.records, replace=False) for shard in shards])
-        here = ClientNet(module, net.spec, net.classes)
+        here = _again(net, module)
         begun = time.process_time()
         sent = _round(here, members, rows, schedule.local, defense, derive(seed, "federated training", str(number)))
         spent.append((time.process_time() - begun) / schedule.clients)
@@ -111,11 +118,12 @@ def train_federation(
             break
         with torch.no_grad():
             for name, weight in module.named_parameters():
-                weight.copy_(weights[name])
-    last = ClientNet(module, net.spec, net.classes)
-    if schedule.local.mode == "train" and last.has_batch_norm:
+                # Frozen ones stay as they were sent.
+                weight.copy_(weights.get(name, weight))
+    last = _again(net, module)
+    if isinstance(last, ClientNet) and schedule.local.mode == "train" and last.has_batch_norm:
         last = _with_statistics(last, members, stream(seed, "federated training", "statistics"))
-    hits = np.zeros(len(held), dtype=bool) if diverged else _hits(last, held)
+    hits = np.zeros(len(held)) if diverged else _hits(last, held)
     first = sent.clients[0].tensors if sent is not None else {name: w.numpy() for name, w in before.items()}
     values = sum(int(np.asarray(t).size) for t in first.values())
     return Trained(hits, statistics.median(spent) if spent else 0.0, values, len(first), diverged)
@@ -140,10 +148,10 @@ def _answered(defense: Defense | None, clients: int) -> list[int]:
 
 
 def _round(
-    net: ClientNet, members: Records, rows: Int[Array, " k n"], local: LocalTraining, defense: Defense | None, seed: int
+    net: Net, members: Records, rows: Int[Array, " k n"], local: LocalTraining, defense: Defense | None, seed: int
 ) -> Updates:
     """What the clients send in one round."""
-    recipe = round_recipe(net, local, members[rows.reshape(-1)], rows.shape[1], "federated training")
+    recipe = _recipe(net, local, members[rows.reshape(-1)], rows.shape[1], "federated training")
     inside = defense is not None and defense.retrains
     if inside and defense is not None:
         recipe = defense.on_recipe(recipe)
@@ -188,7 +196,44 @@ def _with_statistics(net: ClientNet, members: Records, rng: np.random.Generator)
     return ClientNet(module, net.spec, net.classes)
 
 
-def _hits(net: ClientNet, held: Records) -> Bool[Array, " n"]:
+def _hits(net: Net, held: Records) -> Float[Array, " n"]:
+    if isinstance(net, TextNet):
+        return _text_hits(net, held)
     with torch.no_grad():
         said = net.logits(torch.from_numpy(held.x)).argmax(dim=1).numpy()
-    return np.asarray(said == held.labels())
+    return np.asarray(said == held.labels(), dtype=np.float64)
+
+
+def _text_hits(net: TextNet, held: Records) -> Float[Array, " n"]:
+    batch = net.encode(held.texts)
+    found: list[Array] = []
+    for rows in np.array_split(np.arange(len(batch)), -(-len(batch) // TOGETHER)):
+        some = batch[rows]
+        ids, mask = torch.from_numpy(some.ids), torch.from_numpy(some.mask)
+        with torch.no_grad():
+            said = net.logits(ids, mask).argmax(dim=-1).numpy()
+        if net.task == "classification":
+            found.append(said == held.labels()[rows])
+            continue
+        follows = some.mask[:, 1:]
+        right = ((said[:, :-1] == some.ids[:, 1:]) & follows).sum(axis=1)
+        # A text of one token has no next one: nothing of it was named.
+        found.append(right / np.maximum(follows.sum(axis=1), 1))
+    return np.concatenate(found).astype(np.float64)
+
+
+def _needs_classes(net: Net) -> bool:
+    return not (isinstance(net, TextNet) and net.task == "causal-lm")
+
+
+def _again(net: Net, module: nn.Module) -> Net:
+    """The same kind of model with other weights."""
+    if isinstance(net, TextNet):
+        return TextNet(module, net.task, net.tokenizer, net.length)
+    return ClientNet(module, net.spec, net.classes)
+
+
+def _recipe(net: Net, local: LocalTraining, records: Records, each: int, name: str) -> Recipe:
+    if isinstance(net, TextNet):
+        return text_recipe(net, local, records, each, name)
+    return round_recipe(net, local, records, each, name)

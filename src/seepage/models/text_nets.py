@@ -3,7 +3,9 @@
 The library `transformers` is imported when one is asked for. Nothing is downloaded, and no code of a folder is run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from torch import nn
 from seepage.core.errors import ConfigError, MissingExtra, ModelError, did_you_mean
 from seepage.models.recipes import seeded
 from seepage.models.text_clients import Task, TextNet
+from seepage.models.word_pieces import CONTINUED, word_pieces
 
 UNKNOWN, PAD, START, END = "[UNK]", "[PAD]", "[CLS]", "[SEP]"
+_SPECIAL = (PAD, UNKNOWN, START, END)
 _PURPOSE = "a client who trains on texts"
 
 
@@ -78,13 +82,16 @@ def text_net(
     return TextNet(module, task, tokenizer, sizes.length)
 
 
-def folder_net(path: str | Path, task: Task = "classification", classes: int | None = None) -> TextNet:
+def folder_net(
+    path: str | Path, task: Task = "classification", classes: int | None = None, *, whole: bool = False
+) -> TextNet:
     """A model with its tokenizer from a folder of the transformers library; its weights are read from safetensors.
 
     Args:
         path: the folder: `config.json`, `model.safetensors` (or its shards), a tokenizer.
         task: what its clients train it for.
         classes: how many classes its head should have; a head that the folder lacks is drawn anew.
+        whole: whether a folder that lacks weights is refused instead.
 
     Raises:
         ModelError: for a folder that holds no such model.
@@ -103,14 +110,39 @@ def folder_net(path: str | Path, task: Task = "classification", classes: int | N
     kept: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     more = {} if classes is None or task == "causal-lm" else {"num_labels": classes}
     try:
-        with seeded(0):
-            module = kinds[task].from_pretrained(
-                str(path), use_safetensors=True, attn_implementation="eager", **kept, **more
+        with seeded(0), _quietly():
+            module, told = kinds[task].from_pretrained(
+                str(path),
+                use_safetensors=True,
+                attn_implementation="eager",
+                output_loading_info=True,
+                **kept,
+                **more,
             )
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), **kept)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise ModelError(f"the folder {path} cannot be opened as a model of texts: {error}") from error
+    if whole and told["missing_keys"]:
+        raise ModelError(
+            f"the folder {path} has no weights '{min(told['missing_keys'])}' of a model for '{task}': they would be "
+            "drawn anew, and what was captured is not of such. Give the model that the server sent: its folder, or its "
+            'weights (weights = "...")'
+        )
     return TextNet(module.float(), task, tokenizer)
+
+
+@contextmanager
+def _quietly() -> Generator[None]:
+    """Without the library's bars on the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _gpt(vocabulary: int, classes: int, task: Task, sizes: Sizes) -> nn.Module:
@@ -161,7 +193,11 @@ def _bert(vocabulary: int, classes: int, task: Task, sizes: Sizes) -> nn.Module:
 
 def _words(texts: Sequence[str], sizes: Sizes) -> Any:
     """A tokenizer of words and punctuation marks, folded; each text ends in [SEP]."""
-    made, tokenizers = _tokenizer("WordLevel", texts, sizes)
+    made, tokenizers = _folding()
+    trainer = tokenizers.trainers.WordLevelTrainer(
+        vocab_size=sizes.tokens, special_tokens=list(_SPECIAL), show_progress=False
+    )
+    made.train_from_iterator(texts, trainer)
     made.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, made.token_to_id(END))]
     )
@@ -170,7 +206,11 @@ def _words(texts: Sequence[str], sizes: Sizes) -> Any:
 
 def _pieces(texts: Sequence[str], sizes: Sizes) -> Any:
     """A tokenizer of pieces of words, folded; each text begins with [CLS] and ends in [SEP]."""
-    made, tokenizers = _tokenizer("WordPiece", texts, sizes)
+    made, tokenizers = _folding()
+    split = (made.pre_tokenizer.pre_tokenize_str(made.normalizer.normalize_str(text)) for text in texts)
+    vocabulary = word_pieces(Counter(word for parts in split for word, _ in parts), _SPECIAL, sizes.tokens)
+    made.model = tokenizers.models.WordPiece(vocabulary, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUED)
+    made.add_special_tokens(list(_SPECIAL))
     made.decoder = tokenizers.decoders.WordPiece()
     made.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{START} $A {END}", special_tokens=[(t, made.token_to_id(t)) for t in (START, END)]
@@ -178,19 +218,16 @@ def _pieces(texts: Sequence[str], sizes: Sizes) -> Any:
     return _fast(made)
 
 
-def _tokenizer(kind: str, texts: Sequence[str], sizes: Sizes) -> tuple[Any, Any]:
+def _folding() -> tuple[Any, Any]:
+    """A tokenizer that folds texts and takes words and marks apart, yet without a vocabulary."""
     try:
         import tokenizers
-        from tokenizers import models, normalizers, pre_tokenizers, trainers
+        from tokenizers import models, normalizers, pre_tokenizers
     except ModuleNotFoundError as error:
         raise MissingExtra("tokenizers", "lm", _PURPOSE) from error
-    made: Any = tokenizers.Tokenizer(getattr(models, kind)(unk_token=UNKNOWN))
+    made: Any = tokenizers.Tokenizer(models.WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN))
     made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = getattr(trainers, f"{kind}Trainer")(
-        vocab_size=sizes.tokens, special_tokens=[PAD, UNKNOWN, START, END], show_progress=False
-    )
-    made.train_from_iterator(texts, trainer)
     return made, tokenizers
 
 

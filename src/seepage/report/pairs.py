@@ -1,4 +1,4 @@
-"""Recovered texts beside the true ones and beside what is had without their vectors: shown only when asked for."""
+"""Recovered texts beside the true ones and beside what is had without the model: shown only when asked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 
 from seepage.core.errors import StoreError
 from seepage.core.record import Finding
+from seepage.report.arms import of_updates
 
 Array = np.ndarray
 
@@ -19,24 +20,26 @@ _COLUMNS = {
     "nearest_public_text": "nearest public text, chosen with the true one in hand",
     "null_guess": "recovered from another text's vector",
 }
+# Of updates the control is the update of other texts.
+_OF_UPDATES = {"null_guess": "recovered from the update of other texts"}
 
 
 @dataclass(frozen=True)
 class TextPair:
-    """One private text with what was made of its vector.
+    """One private text with what was made of its vector, or of the update it went into.
 
     Attributes:
         rank: among the exposed, 1 for the most exposed.
         name: what the record calls the text.
-        value: of the headline score.
-        truth: the text itself.
+        value: of the headline score; None where nobody knows the text.
+        truth: the text itself; None likewise.
         others: what stands beside it, in the order of the columns.
     """
 
     rank: int | None
     name: str
-    value: float
-    truth: str
+    value: float | None
+    truth: str | None
     others: tuple[str, ...]
 
 
@@ -54,6 +57,16 @@ class TextPairs:
     pairs: tuple[TextPair, ...]
     total: int
 
+    @property
+    def known(self) -> bool:
+        """Whether the true texts are there: not those of a captured update whose batch nobody here knows."""
+        return any(pair.truth is not None for pair in self.pairs)
+
+    @property
+    def measure(self) -> str:
+        """What the value of a row counts."""
+        return "words and marks" if of_updates(self.finding) else "content words"
+
 
 def text_pairs(finding: Finding, arrays: Mapping[str, Array], most: int = MOST_TEXTS) -> TextPairs | None:
     """The texts of a finding, or None when its arrays hold none.
@@ -61,10 +74,15 @@ def text_pairs(finding: Finding, arrays: Mapping[str, Array], most: int = MOST_T
     Raises:
         StoreError: when the arrays do not fit together.
     """
-    if "truth" not in arrays or "guess" not in arrays:
+    if "guess" not in arrays:
         return None
-    n = len(arrays["truth"])
+    captions = _COLUMNS | _OF_UPDATES if of_updates(finding) else _COLUMNS
     kinds = [kind for kind in _COLUMNS if kind in arrays]
+    if "truth" not in arrays:
+        rows = arrays["guess"][:most]
+        found = [TextPair(None, f"guess {i + 1}", None, None, (_cut(str(text)),)) for i, text in enumerate(rows)]
+        return TextPairs(finding, (captions["guess"],), tuple(found), len(arrays["guess"]))
+    n = len(arrays["truth"])
     for name in (*kinds, "value"):
         if name not in arrays or arrays[name].shape != (n,):
             raise StoreError(
@@ -82,7 +100,7 @@ def text_pairs(finding: Finding, arrays: Mapping[str, Array], most: int = MOST_T
         )
         for i in rows[:most]
     ]
-    return TextPairs(finding, tuple(_COLUMNS[kind] for kind in kinds), tuple(made), n)
+    return TextPairs(finding, tuple(captions[kind] for kind in kinds), tuple(made), n)
 
 
 def _cut(text: str) -> str:

@@ -21,7 +21,7 @@ def gave(row: Mapping[str, Any]) -> str:
         return f"{row['verdict']}: leakage {value:.2f} [{low:.2f}, {high:.2f}]"
     if row["consistency"] is None:
         return "nothing that could be scored or held against the update"
-    alone = "" if row["alone"] is None else f" (a grey record: {row['alone']:.2g})"
+    alone = "" if row["alone"] is None else f" (without the update: {row['alone']:.2g})"
     return f"makes an update {row['consistency']:.2g} off the one sent{alone}; not scored"
 
 

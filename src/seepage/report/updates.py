@@ -115,6 +115,9 @@ def _consistency(f: Finding) -> tuple[tuple[str, str], ...]:
         "consistency": "what was recovered",
         "consistency_constant": "a picture of one grey",
         "consistency_public_mean": "the mean of the public records",
+        "consistency_random_tokens": "texts of tokens drawn at random",
+        "consistency_public_text": "public texts drawn at random",
+        "consistency_frequent_words": "the most frequent words of the public texts",
     }
     found = [(words, f.facts[name]) for name, words in names.items() if name in f.facts]
     return tuple((words, short(value) if isinstance(value, float) else "not known") for words, value in found)

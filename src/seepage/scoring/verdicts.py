@@ -210,8 +210,10 @@ def _unheard(finding: Finding) -> str:
     score = finding.score
     distance = finding.facts.get("consistency")
     if score is None and isinstance(distance, float):
-        return f"{_name(finding)}: not scored; what it recovered makes an update {distance:.2g} away from the "
-        "captured one."
+        return (
+            f"{_name(finding)}: not scored; what it recovered makes an update {distance:.2g} away from the captured "
+            "one."
+        )
     if score is None and "unscored" in finding.facts:
         return f"{_name(finding)}: not scored."
     return f"{_name(finding)}: not counted, {(score.reason if score else None) or 'it gave no leakage'}."

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from seepage.audit.config import SweepTraining
 from seepage.audit.plan import Arm
 from seepage.audit.setting import Setting
+from seepage.audit.tables import SweepTraining
 from seepage.audit.training import source_digest
 from seepage.cases.federation import Federation
+from seepage.cases.text_federation import TextFederation
 from seepage.core.defense import AggregateDefense, Defense
 from seepage.core.errors import ConfigError, StoreError
 from seepage.core.frontier import Cost
@@ -33,7 +34,8 @@ class TrainedCost(BaseModel):
 
     Attributes:
         key: hash of everything that decides it.
-        hits: for each held-out record, the share of the federations whose last model classifies it rightly.
+        hits: for each held-out record, the share of the federations whose last model classifies it rightly (of a
+            text, how much of its next tokens they name, where that is what the clients train for).
         seconds: CPU seconds of a client in a round.
         values, tensors: numbers and arrays in an update.
         diverged: how many of the federations.
@@ -63,9 +65,9 @@ def trained_cost(setting: Setting, arm: Arm, training: SweepTraining, fresh: boo
         SeepageError: where such a federation cannot be trained.
     """
     scene = setting.scene
-    if not isinstance(scene, Federation):
+    if not isinstance(scene, Federation | TextFederation):
         raise ConfigError("a federation of clients with records was wanted: only its training is known here")
-    if scene.nonmembers is None or scene.nonmembers.y is None:
+    if scene.nonmembers is None or (scene.net.classes and scene.nonmembers.y is None):
         raise ConfigError("accuracy is measured on held-out records with classes: give [data] nonmembers")
     clients = training.clients or scene.clients
     defense = _acting(arm.defense, scene.clients)

@@ -11,21 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from seepage.audit import federated
-from seepage.audit.config import (
-    AuditConfig,
-    DataTable,
-    DefenseTable,
-    FederatedTable,
-    SweepTable,
-    VictimTable,
-    make_defense,
-    override,
-    parse,
-    read,
-)
+from seepage.audit import federated, text_clients
+from seepage.audit.config import AuditConfig, make_defense, override, parse, read
 from seepage.audit.plan import Arm
 from seepage.audit.records import SPLITS
+from seepage.audit.tables import DataTable, DefenseTable, FederatedTable, SweepTable, VictimTable
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.frontier import Axis
 from seepage.data import Reading
@@ -35,13 +25,13 @@ CONDITIONS = frozenset({"federated.trained", "federated.knows", "victim.weights"
 _TABLES: Mapping[str, type[BaseModel]] = {"federated": FederatedTable, "victim": VictimTable, "data": DataTable}
 _OPTIONS: Mapping[str, frozenset[str]] = {
     "federated": frozenset(),
-    "victim": frozenset(federated.KEYS),
+    "victim": frozenset({*federated.KEYS, *text_clients.KEYS}),
     "data": frozenset(
         {"split", *(f.name for f in fields(Reading)), *(n for names, _ in SPLITS.values() for n in names)}
     ),
 }
 # Keys that a point cannot differ in: what is measured would not be comparable, or the victim another one.
-_FIXED = frozenset({"victim.kind", "victim.name", "victim.input", "data.builtin", "data.noun"})
+_FIXED = frozenset({"victim.kind", "victim.name", "victim.input", "victim.task", "data.builtin", "data.noun"})
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 

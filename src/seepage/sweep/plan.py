@@ -1,6 +1,5 @@
 """What a sweep would do, said without doing it: records are read, nothing is made, trained or attacked."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from seepage.core.errors import SeepageError, StoreError
 from seepage.core.frontier import Axis
 from seepage.store.index import Index
+from seepage.store.where import index_url
 from seepage.sweep.grid import defense_labels, grid_of_file
 from seepage.sweep.run import Call, audits_of, key_of, trainings_of, unfinished
 from seepage.sweep.tasks import setting_of
@@ -80,7 +80,7 @@ def planned(
 
 def _known(out: Path, cells: Sequence[tuple[str, str, int]]) -> tuple[int, float | None]:
     """How many findings are there, and the seconds that the others will take."""
-    url = os.environ.get("SEEPAGE_INDEX_URL") or None
+    url = index_url()
     if not (out / "index.sqlite").is_file() and url is None:
         return 0, None
     try:

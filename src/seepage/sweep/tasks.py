@@ -4,23 +4,24 @@ Every piece can be done in any process and in any order, and gives the same.
 """
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from seepage.audit.api import import_from
-from seepage.audit.config import DefenseTable, SweepTraining, make_defense, parse
+from seepage.audit.config import make_defense, parse
 from seepage.audit.plan import Arm
 from seepage.audit.run import execute
 from seepage.audit.setting import Setting, from_config
+from seepage.audit.tables import DefenseTable, SweepTraining
 from seepage.audit.workers import one_thread
 from seepage.core.errors import SeepageError, StoreError
 from seepage.core.frontier import Row
 from seepage.core.progress import Progress
 from seepage.core.record import AuditRecord
 from seepage.store.files import digest
+from seepage.store.where import index_url
 from seepage.sweep.costs import trained_cost
 from seepage.sweep.rows import facts_of, failed_row, rows_of
 
@@ -90,7 +91,7 @@ def setting_of(task: Task, content: dict[str, Any] | None = None) -> Setting:
         base=Path(task.base),
         out=Path(task.out),
         trust_pickle=task.trust_pickle,
-        index_url=os.environ.get("SEEPAGE_INDEX_URL") or None,
+        index_url=index_url(),
     )
     wanted = [replace(want, auto=True) for want in setting.wanted]
     return replace(setting, processes=1, wanted=wanted)

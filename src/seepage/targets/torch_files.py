@@ -108,26 +108,31 @@ def _built(build: str | Callable[..., nn.Module], arguments: Mapping[str, Any]) 
     return network
 
 
-def read_tensors(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
+def read_tensors(path: Path, trust_pickle: bool = False, what: str = "weights") -> dict[str, Tensor]:
     """The tensors of a weights file by name, read without running code unless the file is trusted.
+
+    Args:
+        path: the file.
+        trust_pickle: whether it may run code while it is loaded.
+        what: what it is, for messages.
 
     Raises:
         TrustError, ModelError: as `load_torch`.
     """
-    found = _read(path, trust_pickle)
-    return dict(found.state_dict()) if isinstance(found, nn.Module) else _state(found, path.name)
+    found = _read(path, trust_pickle, what)
+    return dict(found.state_dict()) if isinstance(found, nn.Module) else _state(found, path.name, what)
 
 
-def _read(path: Path, trust_pickle: bool) -> Any:
+def _read(path: Path, trust_pickle: bool, what: str = "weights") -> Any:
     """The content of a weights file: tensors by name or, with trust, anything."""
     if path.suffix == ".safetensors":
         try:
             return load_file(str(path))
         except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise _damaged(path, error) from error
+            raise _damaged(path, error, what) from error
     if path.suffix not in PICKLED:
         raise ModelError(
-            f"weights: '{path.name}' is of no known kind; .safetensors and {', '.join(PICKLED)} can be read"
+            f"{what}: '{path.name}' is of no known kind; .safetensors and {', '.join(PICKLED)} can be read"
         )
     if _is_torchscript(path):
         raise ModelError(
@@ -140,21 +145,21 @@ def _read(path: Path, trust_pickle: bool) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         if not trust_pickle:
-            raise _refused(path, error) from error
+            raise _refused(path, error, what) from error
     except Exception as error:  # a damaged pickle can make its reader fail in any way
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, what) from error
     return unpickle(path, lambda p: torch.load(p, map_location="cpu", weights_only=False), trust_pickle, _CONVERT)
 
 
-def _refused(path: Path, error: Exception) -> ModelError:
+def _refused(path: Path, error: Exception, what: str) -> ModelError:
     """Why a file cannot be read without running code: it wants to, or it is damaged."""
     try:
         names, whole = pickled_names(_pickle_of(path))
     except zipfile.BadZipFile:
-        return _damaged(path, error)
+        return _damaged(path, error, what)
     foreign = sorted(name for name in names if not name.startswith(_HARMLESS))
     if not foreign and not whole:
-        return _damaged(path, error)
+        return _damaged(path, error, what)
     return TrustError(
         f"'{path.name}' holds more than tensors and would run code when loaded "
         f"(it asks for {_some(foreign) or 'other objects'}); {_CONVERT}; "
@@ -178,22 +183,24 @@ def _pickle_of(path: Path) -> bytes:
         return archive.read(inside[0]) if inside else b""
 
 
-def _damaged(path: Path, error: Exception) -> ModelError:
+def _damaged(path: Path, error: Exception, what: str) -> ModelError:
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ModelError(f"weights: '{path.name}' cannot be read, it seems damaged or truncated ({first[:200]})")
+    return ModelError(
+        f"{what}: '{path.name}' cannot be read, it seems damaged or truncated ({first[:200]}): save or copy it again"
+    )
 
 
-def _state(content: Any, name: str) -> dict[str, Tensor]:
+def _state(content: Any, name: str, what: str = "weights") -> dict[str, Tensor]:
     """The state dict in a checkpoint's content."""
     inner: Any = content
     if isinstance(content, Mapping):
         inner = next((content[key] for key in _INSIDE if isinstance(content.get(key), Mapping)), content)
     if not isinstance(inner, Mapping):
-        raise ModelError(f"weights: '{name}' holds a {type(content).__name__}; tensors by name were wanted")
+        raise ModelError(f"{what}: '{name}' holds a {type(content).__name__}; tensors by name were wanted")
     tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ModelError(
-            f"weights: '{name}' holds no tensors by name at its top, under 'state_dict' or under "
+            f"{what}: '{name}' holds no tensors by name at its top, under 'state_dict' or under "
             f"'model_state_dict'; it holds {_some(map(str, inner))}"
         )
     return tensors

@@ -42,13 +42,13 @@ def load_tensors(given: Tensors, module: nn.Module, what: str, trust_pickle: boo
     found = {str(name): _tensor(value, str(name), what) for name, value in given.items()}
     if not found:
         raise DataError(f"{what}: tensors by name were wanted, got none")
-    return _without_prefix(found, {name for name, _ in module.state_dict().items()})
+    return _said_once(_without_prefix(found, {name for name, _ in module.state_dict().items()}), module, what)
 
 
 def _read(path: Path, what: str, trust_pickle: bool) -> Mapping[str, Any] | list[Array]:
     path = existing(path, what)
     if path.suffix != ".npz":
-        return read_tensors(path, trust_pickle)
+        return read_tensors(path, trust_pickle, what)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in archive.files}
@@ -98,6 +98,35 @@ def _without_prefix(found: dict[str, Tensor], own: set[str]) -> dict[str, Tensor
     return found
 
 
+def tied_names(module: nn.Module) -> dict[str, str]:
+    """Names under which a weight stands in the module once more, each with the name that it goes by in an update.
+
+    As of a language model whose output layer is its token embedding.
+    """
+    first = {id(weight): name for name, weight in module.named_parameters()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(weight)] for name, weight in every if first[id(weight)] != name}
+
+
+def _said_once(found: dict[str, Tensor], module: nn.Module, what: str) -> dict[str, Tensor]:
+    """Weights that stand in the module twice by one name: state dicts hold them under each.
+
+    Raises:
+        DataError: where the two differ.
+    """
+    for other, own in tied_names(module).items():
+        if other not in found:
+            continue
+        tensor = found.pop(other)
+        if own in found and not torch.equal(found[own], tensor):
+            raise DataError(
+                f"{what}: '{own}' and '{other}' are one weight of the model, and differ here: was the client's model "
+                "one that does not tie them? Give the model that it trained"
+            )
+        found[own] = tensor
+    return found
+
+
 def as_update(found: Mapping[str, Tensor], module: nn.Module, kind: str, what: str = "update") -> Update:
     """The update that tensors by name are, of this module.
 
@@ -119,18 +148,24 @@ def as_update(found: Mapping[str, Tensor], module: nn.Module, kind: str, what: s
                 f"{what}: '{name}' has shape {tuple(tensor.shape)}, the model's has {tuple(wanted)}: is it the "
                 "update of another model, or of one with other options?"
             )
+        if name in own and not tensor.is_floating_point():
+            raise DataError(
+                f"{what}: '{name}' holds {str(tensor.dtype).removeprefix('torch.')} numbers, floating ones were "
+                "wanted: were they quantised? Give them dequantised, as the server adds them to its weights"
+            )
     tensors: dict[str, Array] = {}
     for name, weight in own.items():
         if name not in found and weight.requires_grad:
             raise DataError(
                 f"{what}: '{name}' of the model is missing ({len(found)} tensors given, {len(own)} wanted): give every "
-                "parameter that the client trained"
+                "parameter that the client trained, and freeze those that it did not (requires_grad off in the model, "
+                "or [victim] frozen for a folder of the transformers library)"
             )
         tensors[name] = found[name].numpy() if name in found else np.zeros(tuple(weight.shape), np.float32)
     if not any(tensor.any() for tensor in tensors.values()):
         raise DataError(
             f"{what}: every tensor is zero, so that there is nothing to read: did the client train, are its layers "
-            "frozen, or are before and after the same weights?"
+            "frozen, are before and after the same weights, or were the values too small for half precision?"
         )
     # By the model's own type: a mean over clients makes floating numbers of a count of batches.
     floating = [name for name, own_one in buffers.items() if own_one.is_floating_point() and name in found]
@@ -159,8 +194,13 @@ def difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor], module
     return as_update({**changed, **buffers}, module, "delta", "before and after")
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], what: str = "before") -> None:
     """Put the weights before the round into the module; buffers that are not there keep the module's own values.
+
+    Args:
+        module: the model.
+        state: the weights by name (`load_tensors`).
+        what: which they are, for messages.
 
     Raises:
         DataError: when names or shapes do not fit the module; the first that does not is named.
@@ -168,15 +208,15 @@ def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = module.state_dict()
     for name, tensor in state.items():
         if name not in own:
-            raise DataError(f"before: '{name}' is no tensor of the model (its first is '{next(iter(own))}')")
+            raise DataError(f"{what}: '{name}' is no tensor of the model (its first is '{next(iter(own))}')")
         if own[name].shape != tensor.shape:
             raise DataError(
-                f"before: '{name}' has shape {tuple(tensor.shape)}, the model's has {tuple(own[name].shape)}: are they "
+                f"{what}: '{name}' has shape {tuple(tensor.shape)}, the model's has {tuple(own[name].shape)}: are they "
                 "the weights of another model?"
             )
     for name, _ in module.named_parameters():
         if name not in state:
-            raise DataError(f"before: '{name}' of the model is missing")
+            raise DataError(f"{what}: '{name}' of the model is missing")
     module.load_state_dict(dict(state), strict=False)
 
 

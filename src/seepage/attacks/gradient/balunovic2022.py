@@ -1,6 +1,5 @@
 """LAMP: embeddings by gradient steps and tokens by discrete moves, in turns, held to a language model."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,16 +9,11 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from seepage.attacks.gradient.embedded import (
-    Distance,
-    Heard,
-    layerwise_cosine,
-    layerwise_l2_l1,
-    search_obstacle,
-    search_outlook,
-)
-from seepage.attacks.gradient.embedding_search import Descent, Search
+from seepage.attacks.gradient.embedding_search import Descent, Search, guesses
+from seepage.attacks.gradient.heard import Heard
 from seepage.attacks.gradient.ngrams import KneserNey
+from seepage.attacks.gradient.text_distances import Distance, layerwise_cosine, layerwise_l2_l1
+from seepage.attacks.gradient.text_outlooks import search_obstacle, search_outlook
 from seepage.attacks.gradient.text_search import searched
 from seepage.attacks.inversion.parts import torch_rng
 from seepage.core.attack import TextGradientAttack
@@ -36,12 +30,17 @@ Order = Int[Array, " t"]
 class Lamp(TextGradientAttack):
     """Alternates steps of Adam on embeddings with discrete moves of whole tokens, scored by a language model too.
 
-    Continuous (section 4.2): the distance between gradients plus `regular` times the squared difference between the
-    embeddings' mean length and the vocabulary's; the rate falls by `factor` every 50 steps. Discrete (section 4.3):
-    every `every` steps, after a tenth of them, `moves` orders of each text are tried (two tokens swapped, one token or
-    a span moved, a beginning put at the end), and the one is kept with the least distance + `fluency` times its mean
-    surprise to the language model. That model is, instead of the paper's GPT-2, trigrams with interpolated Kneser-Ney
-    smoothing over the public texts; without public texts the distance alone decides.
+    Continuous: the distance between gradients plus `regular` times the squared difference between the embeddings' mean
+    length and the vocabulary's; the rate falls by `factor` every 50 steps. Discrete: every `every` steps, after a tenth
+    of them, `moves` orders of each text are tried (two tokens swapped, one token or a span moved, a beginning put at
+    the end), and the one is kept with the least distance + `fluency` times the mean surprise of the batch's tokens to
+    the language model. That model is, instead of the paper's GPT-2, trigrams with interpolated Kneser-Ney smoothing
+    over the public texts; without public texts the distance alone decides.
+
+    Distances, moves and weights are those of the authors' code (github.com/eth-sri/lamp at 852d12f, `attack.py`,
+    `utilities.py`, `lamp_cos.sh`), against which they were checked. There the classes are told. Where they are not,
+    each restart supposes others, the likeliest first: they cannot be searched for by the cosine, which hears the sign
+    of p - y and not its size (with two classes its slope by them is zero).
     """
 
     name: ClassVar[str] = "lamp"
@@ -51,7 +50,9 @@ class Lamp(TextGradientAttack):
         "Priors, NeurIPS",
     )
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "rate", "steps", "prior"})
+    version: ClassVar[int] = 2
     thorough: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     steps: int = Field(default=500, ge=1, description="steps of Adam; 2000 as published")
     restarts: int = Field(default=2, ge=1, description="searches a client; the one matched best is kept")
@@ -71,8 +72,10 @@ class Lamp(TextGradientAttack):
 
     @classmethod
     def published(cls, **changes: Any) -> "Lamp":
-        """The paper's configuration of the cosine variant."""
-        paper: dict[str, Any] = {"steps": 2000, "candidates": 500, "moves": 200}
+        """The published configuration, of the cosine variant unless `distance` is "l2-l1" (`lamp_l1l2.sh`)."""
+        paper: dict[str, Any] = {"steps": 2000, "candidates": 500, "moves": 200, "restarts": 1}
+        if changes.get("distance") == "l2-l1":
+            paper |= {"fluency": 60.0, "regular": 25.0}
         return cls(**(paper | changes))
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
@@ -80,8 +83,14 @@ class Lamp(TextGradientAttack):
 
     def outlook(self, knowledge: TextGradientKnowledge, update: Update) -> Outlook | None:
         batch = int(knowledge.assumptions.batch.value or 1)
-        # A try of an order costs no slope: about a third of a step.
-        tries = (2 * self.candidates + batch * self.moves * 0.9 * self.steps / self.every) / 3
+        told = knowledge.assumptions
+        # Classes are tried once a client, whatever the restarts.
+        ways = (
+            0 if told.labels.value is not None or told.counts.value is not None else guesses(batch, knowledge.classes)
+        )
+        starts = self.candidates * (2 + ways / self.restarts)
+        # A try of an order or of classes costs no slope: about a third of a step.
+        tries = (starts + batch * self.moves * 0.9 * self.steps / self.every) / 3
         return search_outlook(knowledge, update, self.steps + tries, self.restarts)
 
     def run(self, target: Target, knowledge: TextGradientKnowledge, rng: np.random.Generator) -> Texts:
@@ -96,6 +105,7 @@ class Lamp(TextGradientAttack):
             norm=True,
             regular=self.regular,
             candidates=self.candidates,
+            suppose=True,
         )
         found = searched(
             target,
@@ -118,7 +128,7 @@ class Lamp(TextGradientAttack):
 
 @dataclass(frozen=True)
 class Reorder:
-    """Discrete moves (section 4.3): each text's tokens in the best of some orders.
+    """Discrete moves: each text's tokens in the best of some orders (`swap_tokens` of the authors' code).
 
     Attributes:
         tried: orders of each text in a round, the present one among them.
@@ -135,32 +145,48 @@ class Reorder:
     model: KneserNey | None
     rng: np.random.Generator
 
-    def __call__(self, step: int, search: Search, x: Tensor, y: Tensor | None) -> Tensor:
-        if step < 0.1 * self.steps or step % self.every != 1 % self.every:
+    def __call__(self, step: int, search: Search, x: Tensor, y: Tensor | None, owner: Int[Tensor, " p"]) -> Tensor:
+        inner = np.arange(len(search.got.first), search.got.length - len(search.got.last))
+        if step < 0.1 * self.steps or step % self.every != 1 % self.every or len(inner) < 2:
             return x
-        return torch.cat([self._best(search, x[i], None if y is None else y[i]) for i in range(len(x))])
+        ids = search.tokens(x, owner)
+        for text in range(x.shape[1]):
+            x, ids = self._best(search, x, ids, y, owner, text, inner)
+        return x
 
-    def _best(self, search: Search, x: Float[Tensor, " b t d"], y: Tensor | None) -> Float[Tensor, " 1 b t d"]:
-        got = search.got
-        inner = np.arange(len(got.first), got.length - len(got.last))
-        if len(inner) < 2:
-            return x[None]
-        ids = search.tokens(x[None])[0]
-        for text in range(len(x)):
-            orders = [np.arange(got.length), *(self._order(inner, got.length) for _ in range(self.tried - 1))]
-            tried = x[None].repeat(len(orders), 1, 1, 1)
-            tried[:, text] = torch.stack([x[text, torch.from_numpy(order)] for order in orders])
-            cost = search.distances(tried, None if y is None else y[None].expand(len(orders), -1, -1))
-            cost = cost + self.fluency * self._surprise(ids[text].numpy(), orders)
-            best = orders[int(cost.argmin())]
-            x, ids = tried[int(cost.argmin())], ids.clone()
-            ids[text] = ids[text, torch.from_numpy(best)]
-        return x[None]
+    def _best(
+        self,
+        search: Search,
+        x: Float[Tensor, " p b t d"],
+        ids: Int[Tensor, " p b t"],
+        y: Tensor | None,
+        owner: Int[Tensor, " p"],
+        text: int,
+        inner: Order,
+    ) -> tuple[Float[Tensor, " p b t d"], Int[Tensor, " p b t"]]:
+        """Each problem's text in the best of its orders, those of all problems tried together."""
+        whole = np.arange(x.shape[2])
+        drawn = [[whole, *(self._order(inner, len(whole)) for _ in range(self.tried - 1))] for _ in range(len(x))]
+        orders = torch.from_numpy(np.array(drawn))
+        x, ids = x.clone(), ids.clone()
+        for some in torch.arange(len(x)).split(max(1, search.together // self.tried)):
+            tried = x[some].repeat_interleave(self.tried, dim=0)
+            mine = orders[some].flatten(0, 1)
+            tried[:, text] = tried[:, text].gather(1, mine[..., None].expand(-1, -1, x.shape[-1]))
+            classes = None if y is None else y[some].repeat_interleave(self.tried, dim=0)
+            cost = search.distances(tried, classes, owner[some].repeat_interleave(self.tried))
+            words = ids[some, text].repeat_interleave(self.tried, dim=0).gather(1, mine)
+            # The mean over all tokens of the batch, of which the other texts stay as they are.
+            cost = cost + self.fluency / x.shape[1] * self._surprise(words)
+            best = cost.reshape(len(some), self.tried).argmin(dim=1)
+            rows = torch.arange(len(some)) * self.tried + best
+            x[some, text], ids[some, text] = tried[rows, text], words[rows]
+        return x, ids
 
-    def _surprise(self, ids: Int[Array, " t"], orders: Sequence[Order]) -> Float[Tensor, " m"]:
+    def _surprise(self, words: Int[Tensor, " m t"]) -> Float[Tensor, " m"]:
         if self.model is None:
-            return torch.zeros(len(orders))
-        return torch.tensor([self.model.surprise(ids[order].tolist()) for order in orders])
+            return torch.zeros(len(words))
+        return torch.tensor([self.model.surprise(row) for row in words.tolist()])
 
     def _order(self, inner: Order, length: int) -> Order:
         whole = np.arange(length)

@@ -5,6 +5,7 @@ normalisation, or a quarter of the value range where none is declared. Rates and
 same whatever the records are.
 """
 
+from collections.abc import Callable
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from scipy.fft import idct
 from torch import Tensor
 
+from seepage.attacks.inversion.parts import onto_l1_ball
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Modality
-from seepage.models.priors import Decoder
+from seepage.models.priors import Decoder, Tunable
 
 CoordinatesName = Literal["pixels", "natural"]
 
@@ -119,10 +121,67 @@ class Latents:
         self._decoder, self._limit = decoder, limit
 
     def records(self, v: Tensor) -> Tensor:
-        return self._decoder(v.flatten(0, 1)).unflatten(0, v.shape[:2])
+        # A prior draws in single precision.
+        return self._decoder(v.flatten(0, 1).float()).unflatten(0, v.shape[:2]).to(v.dtype)
 
     def inside(self, v: Tensor) -> Tensor:
         return v.clamp(-self._limit, self._limit)
+
+
+class Features:
+    """What lies between two stages of a prior's generator, within an l1 ball around where a search came from.
+
+    Args:
+        after: the rest of the generator, from features (n, ...) to records (n, *shape).
+        centre: (p, b, ...) the features around which the balls lie, one a record.
+        radius: of the balls.
+    """
+
+    def __init__(self, after: Callable[[Tensor], Tensor], centre: Tensor, radius: float):
+        self.shape = tuple(centre.shape[2:])
+        self._after, self._centre, self._radius = after, centre, radius
+
+    def records(self, v: Tensor) -> Tensor:
+        return self._after(v.flatten(0, 1)).unflatten(0, v.shape[:2])
+
+    def inside(self, v: Tensor) -> Tensor:
+        off = (v - self._centre).flatten(0, 1).flatten(1)
+        held = onto_l1_ball(off, torch.full((len(off),), self._radius).to(off))
+        return self._centre + held.reshape(v.shape)
+
+
+class Tuned:
+    """The weights of a prior's generator, a set for each record, whose latent stays as it is.
+
+    A record is its latent and its weights, one after the other; the latents have no slope. Weights are in units of the
+    root mean square of their tensor, so that a rate means the same for every tensor and generator (of all weights
+    together for a tensor of zeros).
+    """
+
+    def __init__(self, decoder: Tunable, size: int):
+        self._decoder, self._latent = decoder, size
+        self._shapes = {name: tuple(weight.shape) for name, weight in decoder.weights.items()}
+        self._sizes = [weight.numel() for weight in decoder.weights.values()]
+        self.shape = (size + sum(self._sizes),)
+        whole = torch.cat([weight.flatten() for weight in decoder.weights.values()]).float()
+        spread = [part.pow(2).mean().sqrt() for part in whole.split(self._sizes)]
+        usual = whole.pow(2).mean().sqrt().clamp_min(1e-12)
+        units = [torch.where(one > 0, one, usual).expand(size) for one, size in zip(spread, self._sizes, strict=True)]
+        self._units = torch.cat(units)
+        self._weights = whole / self._units
+
+    def begin(self, z: Tensor) -> Tensor:
+        """The numbers of records with these latents (p, b, size) and the weights that the generator came with."""
+        return torch.cat([z, self._weights.to(z).expand(*z.shape[:2], -1)], dim=2)
+
+    def records(self, v: Tensor) -> Tensor:
+        rows = v.flatten(0, 1)
+        parts = (rows[:, self._latent :] * self._units).split(self._sizes, dim=1)
+        weights = {n: part.unflatten(1, s) for (n, s), part in zip(self._shapes.items(), parts, strict=True)}
+        return self._decoder.drawn(weights, rows[:, : self._latent].detach()).unflatten(0, v.shape[:2])
+
+    def inside(self, v: Tensor) -> Tensor:
+        return v
 
 
 def coordinates_named(name: CoordinatesName, spec: InputSpec, dtype: torch.dtype) -> Pixels | Natural:

@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from seepage.attacks.gradient.embedded import layerwise_l2_l1, search_obstacle, search_outlook
 from seepage.attacks.gradient.embedding_search import Descent
+from seepage.attacks.gradient.text_distances import layerwise_l2_l1
+from seepage.attacks.gradient.text_outlooks import search_obstacle, search_outlook
 from seepage.attacks.gradient.text_search import searched
 from seepage.attacks.inversion.parts import torch_rng
 from seepage.core.attack import TextGradientAttack
@@ -20,9 +21,15 @@ from seepage.core.victim import Update
 class Tag(TextGradientAttack):
     """Searches for embeddings, and classes that were not told, whose gradient is the one that was sent.
 
-    The distance is l2 + alpha l1, tensor by tensor, the earlier ones weighing more (section 3.2, equations 4 and 5;
-    the paper leaves the weights open, and they fall evenly here). AdamW from chance embeddings; each is written as the
-    token nearest to it by the cosine. Restarts are chosen by the distance of their tokens' own gradient.
+    The distance is l2 + alpha l1, tensor by tensor, the earlier ones weighing more. AdamW from chance embeddings; each
+    is written as the token nearest to it by the cosine. Restarts are chosen by the distance of their tokens' own
+    gradient.
+
+    The paper itself could not be read, and its authors' code was not found. That the distance is of l1 and l2 with a
+    weight, and that labels are found with the texts, its abstract and summaries say; its form is that of the code of
+    Balunovic et al. 2022, which runs TAG beside LAMP (github.com/eth-sri/lamp at 852d12f, `utilities.py`, `tag.sh`:
+    l2 squared, even weights, alpha 0.01, Adam at 0.1 from normal starts, 2500 steps). That earlier tensors weigh
+    more, falling evenly, is what breaching 0.1.2 guesses (`tag.yaml`), alpha 0.1 and AdamW likewise.
     """
 
     name: ClassVar[str] = "tag"
@@ -32,7 +39,9 @@ class Tag(TextGradientAttack):
         "Models, Findings of EMNLP",
     )
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "rate", "steps"})
+    version: ClassVar[int] = 2
     thorough: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     steps: int = Field(default=500, ge=1, description="steps of AdamW; 1000 and more as published")
     restarts: int = Field(default=2, ge=1, description="chance starts a client; the one matched best is kept")

@@ -52,7 +52,7 @@ class FedAvgMatching(GradientAttack):
         {"batch", "labels", "counts", "rate", "local_batch", "steps", "epochs", "mode", "optimiser", "normalisation"}
     )
     thorough: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     steps: int = Field(default=600, ge=1, description="steps of Adam")
     restarts: int = Field(default=2, ge=1, description="random starts a client; the one matched best is kept")
@@ -72,7 +72,11 @@ class FedAvgMatching(GradientAttack):
             told = knowledge.assumptions
             missing = [name for name in NEEDED if getattr(told, name).value is None]
             if missing and (told.steps.value != 1 or "batch" in missing):
-                return f"it simulates the client's steps and is not told its {', '.join(missing)}"
+                return (
+                    f"it simulates the client's steps and is not told its {', '.join(missing)} ([federated], or "
+                    "arguments); what can still be tried needs none of them: 'linear-layer' (division), labels from "
+                    "signs ('llg'), and 'inverting-gradients' (the direction of one gradient)"
+                )
             if told.optimiser.value not in (None, "sgd"):
                 return f"it simulates plain SGD, and the client's optimiser is '{told.optimiser.value}'"
         return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)

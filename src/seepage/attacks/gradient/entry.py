@@ -94,3 +94,18 @@ def entry(net: ClientNet) -> Entry | None:
         scale=scale,
         offset=offset,
     )
+
+
+def rectified(net: ClientNet, first: Entry) -> bool:
+    """Whether neurons of a layer that are off get no gradient, and those that are on do: tried on a record."""
+    shape, bounds = net.spec.shape, net.spec.bounds
+    low, high = np.broadcast_to(bounds.low, shape), np.broadcast_to(bounds.high, shape)
+    record = np.random.default_rng(0).random((1, *shape)) * (high - low) + low
+    x = torch.from_numpy(record.astype(np.float64))
+    slope = net.gradient(x, torch.zeros(1, dtype=torch.long))
+    held = net.weights(torch.float64)
+    seen = net.inside(first.name, x)[0].detach().reshape(-1)
+    before = held[first.weight].reshape(first.width, -1) @ seen + held[str(first.bias)]
+    moved = slope[str(first.bias)].detach() != 0
+    off = before < 0
+    return bool(off.any() and not moved[off].any() and moved[before > 0].any())

@@ -49,6 +49,7 @@ class FedLeak(GradientAttack):
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "normalisation"})
     thorough: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     steps: int = Field(default=1000, ge=1, description="steps of Adam, two evaluations each where blend is above 0")
     restarts: int = Field(default=1, ge=1, description="random starts a client; the one matched best is kept")

@@ -43,7 +43,7 @@ class InvertingGradients(GradientAttack):
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "normalisation"})
     thorough: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     steps: int = Field(default=2000, ge=1, description="steps of Adam")
     restarts: int = Field(default=1, ge=1, description="random starts a client; the one matched best is kept")

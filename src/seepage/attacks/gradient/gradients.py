@@ -7,15 +7,18 @@ single precision the second by a little (measured on convolutional networks: see
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from seepage.attacks.gradient.layers import LAYERS, Layer, NormalisationLayer
+from seepage.attacks.gradient.layers import NormalisationLayer
+from seepage.attacks.gradient.sweeps import Network, Sweeps
+from seepage.attacks.gradient.written_out import WrittenOut
 from seepage.models.bottleneck import penalty_of
 from seepage.models.federated import ClientNet, Mode
 
@@ -46,7 +49,8 @@ class Mapped:
         self._weights = {name: w.detach() for name, w in body.named_parameters()}
 
         def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return cross_entropy(functional_call(body, weights, (x,)), y).mean() + penalty_of(body)
+            with WrittenOut():
+                return cross_entropy(functional_call(body, weights, (x,)), y).mean() + penalty_of(body)
 
         self._slope: Callable[..., dict[str, Tensor]] = vmap(grad(loss), in_dims=(None, 0, 0))
 
@@ -56,48 +60,54 @@ class Mapped:
 
 
 class Stacked:
-    """All problems as one batch; the network's layers with weights must be among `layers.LAYERS`.
+    """All problems as one batch, by sweeps written by hand: differentiable once, in records and distributions.
+
+    Args:
+        statistics: whether `normalisations` are wanted.
 
     Raises:
-        KeyError: for a layer with weights of another kind.
+        KeyError: for weights elsewhere than in a layer of `layers.LAYERS`.
     """
 
-    def __init__(self, net: ClientNet, mode: Mode, dtype: torch.dtype):
-        body = net.body(mode, dtype)
-        order = [name for name, _ in body.named_parameters()]
-        self._layers: dict[str, Layer] = {}
-        for name, layer in list(body.named_modules()):
-            if hasattr(layer, "inplace"):
-                layer.__dict__["inplace"] = False
-            if list(layer.parameters(recurse=False)) or isinstance(layer, BatchNorm):
-                self._layers[name] = LAYERS[type(layer)](layer)
-        self._body = _swapped(body, self._layers)
-        self._order = order
+    def __init__(self, net: ClientNet, mode: Mode, dtype: torch.dtype, statistics: bool = False):
+        self.network = Network(net.body(mode, dtype))
+        self.watched = list(self.normalisations.values()) if statistics else []
 
     @property
     def normalisations(self) -> dict[str, NormalisationLayer]:
         """The layers of batch normalisation, by name; after a call they hold the statistics of what they saw."""
-        return {name: layer for name, layer in self._layers.items() if isinstance(layer, NormalisationLayer)}
+        return {n: layer for n, layer in self.network.layers.items() if isinstance(layer, NormalisationLayer)}
 
     def __call__(self, x: Float[Tensor, " p b ..."], y: Float[Tensor, " p b c"]) -> Float[Tensor, " p d"]:
-        problems, batch = x.shape[:2]
-        for layer in self._layers.values():
-            layer.begin(problems)
-        losses = cross_entropy(self._body(x.flatten(0, 1)), y.flatten(0, 1))
-        seen = [(name, call) for name, layer in self._layers.items() for call in layer.calls if layer.weights]
-        slopes = torch.autograd.grad(losses.sum() / batch, [call.out for _, call in seen], create_graph=True)
-        parts: dict[str, Tensor] = {}
-        for (name, call), slope in zip(seen, slopes, strict=True):
-            for own, part in self._layers[name].gradients(call, slope).items():
-                whole = f"{name}.{own}" if name else own
-                parts[whole] = parts[whole] + part if whole in parts else part
-        return torch.cat([parts[name].flatten(1) for name in self._order], dim=1)
+        rows, *seen = _Swept.apply(self, x, y)
+        for layer, mean, var in zip(self.watched, seen[::2], seen[1::2], strict=True):
+            layer.mean, layer.var = mean, var
+        return rows
+
+
+class _Swept(torch.autograd.Function):
+    """`Stacked` as one place in the graph of autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, stacked: Stacked, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        sweeps = Sweeps(stacked.network, x.detach().flatten(0, 1), y.detach().flatten(0, 1), len(x))
+        ctx.stacked, ctx.sweeps, ctx.shapes = stacked, sweeps, (x.shape, y.shape)
+        rows = stacked.network.rows(sweeps.gradients, x, len(x))
+        return (rows, *(part for layer in stacked.watched for part in sweeps.statistics(layer)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride] - torch's own way to write it
+        (slope, *seen), stacked = grad_outputs, ctx.stacked
+        statistics = dict(zip(stacked.watched, zip(seen[::2], seen[1::2], strict=True), strict=True))
+        x, y = ctx.sweeps.along(stacked.network.apart(slope), statistics)
+        return None, x.reshape(ctx.shapes[0]), y.reshape(ctx.shapes[1])
 
 
 class Either:
     """`Stacked` for few records or double precision, else `Mapped`: by count, so that results do not hang on load."""
 
-    few = 8
+    few = 16
 
     def __init__(self, stacked: Stacked, mapped: Mapped, dtype: torch.dtype):
         self._stacked, self._mapped = stacked, mapped
@@ -114,35 +124,34 @@ def gradients_of(net: ClientNet, mode: Mode, dtype: torch.dtype = torch.float32)
     return mapped if stacked is None else Either(stacked, mapped, dtype)
 
 
-def stacked_of(net: ClientNet, mode: Mode, dtype: torch.dtype = torch.float32) -> Stacked | None:
-    """All problems as one batch, if that gives the network's own gradients on probes; else None."""
+def stacked_of(
+    net: ClientNet, mode: Mode, dtype: torch.dtype = torch.float32, statistics: bool = False
+) -> Stacked | None:
+    """All problems as one batch, if that gives the network's own gradients, and their slopes, on probes; else None."""
     probe = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 2, *net.spec.shape, generator=probe, dtype=torch.float64)
-    y = torch.softmax(torch.randn(2, 2, net.classes, generator=probe, dtype=torch.float64), dim=-1)
+    x = torch.randn(2, 2, *net.spec.shape, generator=probe, dtype=torch.float64).requires_grad_(True)
+    y = torch.softmax(torch.randn(2, 2, net.classes, generator=probe, dtype=torch.float64), dim=-1).requires_grad_(True)
+    way = torch.randn(2, net.parameters, generator=probe, dtype=torch.float64)
     try:
-        told = Stacked(net, mode, torch.float64)(x.requires_grad_(True), y).detach()
+        told = Stacked(net, mode, torch.float64)(x, y)
+        slopes = torch.autograd.grad(told, (x, y), way)
+        wanted = torch.stack(list(_plain(net, mode, x, y)))
+        own = torch.autograd.grad(wanted, (x, y), way)
     except (AttributeError, KeyError, NotImplementedError, RuntimeError):
-        # It reads its layers in a way of its own, or has some that no loss reaches.
+        # It reads its layers in a way of its own, or has some that no loss reaches or that bend in no known way.
         return None
-    wanted = torch.stack(list(_plain(net, mode, x.detach(), y)))
-    agree = told.shape == wanted.shape and torch.allclose(told, wanted, rtol=1e-6, atol=1e-9)
-    return Stacked(net, mode, dtype) if agree else None
+    for mine, its in zip((told, *slopes), (wanted, *own), strict=True):
+        if mine.shape != its.shape or not torch.allclose(
+            mine, its, rtol=1e-6, atol=1e-9 * float(its.detach().abs().amax())
+        ):
+            return None
+    return Stacked(net, mode, dtype, statistics)
 
 
 def _plain(net: ClientNet, mode: Mode, x: Tensor, y: Tensor) -> Iterator[Tensor]:
-    """The gradients of one problem after another, as the network gives them."""
+    """The gradients of one problem after another, as the network gives them, to be differentiated."""
     body = net.body(mode, x.dtype)
     for mine, labels in zip(x, y, strict=True):
         loss = cross_entropy(body(mine), labels).mean() + penalty_of(body)
-        found = torch.autograd.grad(loss, list(body.parameters()), materialize_grads=True)
+        found = torch.autograd.grad(loss, list(body.parameters()), create_graph=True, materialize_grads=True)
         yield torch.cat([one.flatten() for one in found])
-
-
-def _swapped(body: nn.Module, layers: dict[str, Layer]) -> nn.Module:
-    """The network with these layers in the place of its own."""
-    for name, layer in layers.items():
-        if not name:
-            return layer
-        parent, _, own = name.rpartition(".")
-        setattr(body.get_submodule(parent), own, layer)
-    return body

@@ -1,18 +1,23 @@
 """The cocktail party attack: a gradient is a mixture of records, and independent components unmix it."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 
-from seepage.attacks.gradient.dimitrov2024 import Layer, Solution, most_confirmed, rectified
-from seepage.attacks.gradient.entry import Entry, entry
+from seepage.attacks.gradient.entry import Entry, entry, rectified
+from seepage.attacks.gradient.features import records_of
+from seepage.attacks.gradient.inside import inside
 from seepage.attacks.gradient.low_rank import Factors, factorise
+from seepage.attacks.gradient.outlooks import several_steps
 from seepage.attacks.gradient.phong2017 import first_layer_obstacle
 from seepage.attacks.gradient.record_columns import Behind, mixtures, rested
+from seepage.attacks.gradient.solving import AGREED, Layer, Solution, completed, most_confirmed
 from seepage.attacks.gradient.sparse_columns import SHARED, Search
 from seepage.attacks.gradient.unmixing import components, edges, published
 from seepage.core.attack import GradientAttack
@@ -47,7 +52,7 @@ class Unmixed:
         labels: (n,) those under which each fits the gradient best.
         apart: (n,) the share of each one's own gradient that lies outside the space of the one sent.
         rank: of the gradient.
-        closed: how many records the network confirms.
+        closed: how many records the network confirms; or the signs of its layer, where it cannot be asked.
     """
 
     inputs: Float[Array, " n d"]
@@ -72,6 +77,10 @@ class CocktailParty(GradientAttack):
     by `spear`; behind other activations Gauss-Newton brings its column into the space. Records found are taken out of
     the mixtures and the rest is unmixed again.
     This part is the project's own.
+
+    Where the first layer is none that can be unmixed (a convolution), the first fully connected layer behind it is
+    taken, whose input is features of the records. Unmixing gives those, as exactly, and a search gives the records
+    from them (`features.records_of`); no other record's gradient is in its way.
     """
 
     name: ClassVar[str] = "cocktail-party"
@@ -83,68 +92,70 @@ class CocktailParty(GradientAttack):
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "mode", "normalisation"})
+    version: ClassVar[int] = 2
 
     objective: Literal["edges", "published"] = Field(default="edges", description="what components are found by")
     steps: int = Field(default=5000, ge=1, description="of Adam, for the 'published' objective")
     closing: bool = Field(default=True, description="whether records are made exact by the network")
+    search: int = Field(default=600, ge=1, description="of Adam, from features of a later layer to a record")
+    restarts: int = Field(default=2, ge=1, description="of that search, the one kept that costs least")
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        if isinstance(knowledge, GradientKnowledge) and (why := first_layer_obstacle(knowledge)):
+        if isinstance(knowledge, GradientKnowledge) and (why := _obstacle(knowledge)):
             return why
         return super().obstacle(knowledge, budget)
 
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
-        if why := first_layer_obstacle(knowledge):
-            return Outlook(prospect="impossible", why=why, change="a fully connected first layer with a bias")
-        steps = knowledge.assumptions.steps.value
-        if update.kind == "delta" and (steps is None or steps > 1):
-            told = f"the update sums {steps or 'an unknown number of'} local steps, each at other weights"
-            return Outlook(prospect="unlikely", why=told, change="a single local step")
-        first = entry(knowledge.net)
-        assert first is not None
-        return _expected(Layer.read(knowledge.net, first, update), knowledge.assumptions.batch.value)
+        if why := _obstacle(knowledge):
+            return Outlook(prospect="impossible", why=why, change="a fully connected layer with a bias")
+        if (said := several_steps(knowledge, update)) is not None:
+            return said
+        told = knowledge.assumptions
+        met = _met(knowledge.net, told.mode.value)
+        assert met is not None
+        found = _expected(Layer.read(knowledge.net, met.entry, update), told.batch.value)
+        return found if met.direct else _of_features(found, knowledge, met, self.search * self.restarts)
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction:
-        net: ClientNet = knowledge.net
-        first = entry(net)
-        if first is None or first.bias is None:
-            raise DataError("a first layer with a bias was wanted; `obstacle` says so before a run")
-        tied = net.has_batch_norm and knowledge.assumptions.mode.value != "eval"
-        behind, batch, spec = None if tied else Behind(net, first), knowledge.assumptions.batch.value, knowledge.spec
-        off = rectified(net, first)
+        net, told = knowledge.net, knowledge.assumptions
+        met = _met(net, told.mode.value)
+        if met is None:
+            raise DataError("a fully connected layer with a bias was wanted; `obstacle` says so before a run")
+        batch, spec, off = told.batch.value, knowledge.spec, rectified(net, met.entry)
         found: list[Unmixed] = []
         for client in range(knowledge.clients):
-            layer = Layer.read(net, first, target.update(client))
-            found.append(self._unmixed(layer, first, spec.shape, batch, behind, off, rng.spawn(1)[0]))
+            layer = Layer.read(net, met.entry, target.update(client))
+            found.append(self._unmixed(layer, met, batch, off, rng.spawn(1)[0]))
         inputs = np.concatenate([one.inputs for one in found])
         apart = np.concatenate([one.apart for one in found])
+        owner = np.repeat(np.arange(len(found)), [len(one.inputs) for one in found])
         guessed = {} if batch is not None else {"batch": int(np.median([one.rank for one in found]))}
         rough = len(inputs) - sum(one.closed for one in found)
-        notes = (f"{rough} of {len(inputs)} records are components that the network does not confirm",) if rough else ()
+        what = "records" if met.direct else f"inputs of the layer '{met.entry.name}'"
+        notes = (f"{rough} of {len(inputs)} {what} are components that the network does not confirm",) if rough else ()
+        facts = {
+            "rank_median": float(np.median([one.rank for one in found])),
+            "records_confirmed": float(sum(one.closed for one in found)),
+            "clients_closed": float(sum(0 < one.closed == one.rank for one in found)),
+        }
+        if met.direct:
+            x = met.entry.records(inputs, spec.shape)
+        else:
+            mode = "eval" if told.mode.value == "eval" else "train"
+            dropout = met.dropout if mode == "train" else 0.0
+            made = records_of(net, met.entry.name, inputs, owner, mode, dropout, self.search, self.restarts, rng)
+            x, facts["features_apart_median"] = made.x, float(np.median(made.apart)) if len(made.apart) else 0.0
         return Reconstruction(
-            np.clip(first.records(inputs, spec.shape), spec.bounds.low, spec.bounds.high),
-            labels=None if behind is None else np.concatenate([one.labels for one in found]),
+            np.clip(x, spec.bounds.low, spec.bounds.high),
+            labels=None if met.behind is None else np.concatenate([one.labels for one in found]),
             confidence=-apart,
-            client=np.repeat(np.arange(len(found)), [len(one.inputs) for one in found]),
+            client=owner,
             notes=notes,
-            facts={
-                "rank_median": float(np.median([one.rank for one in found])),
-                "records_confirmed": float(sum(one.closed for one in found)),
-                "clients_closed": float(sum(0 < one.closed == one.rank for one in found)),
-            }
-            | self.assumed(knowledge, **guessed),
+            facts=facts | self.assumed(knowledge, **guessed),
         )
 
-    def _unmixed(
-        self,
-        layer: Layer,
-        first: Entry,
-        shape: tuple[int, ...],
-        batch: int | None,
-        behind: Behind | None,
-        off: bool,
-        rng: np.random.Generator,
-    ) -> Unmixed:
+    def _unmixed(self, layer: Layer, met: "_Met", batch: int | None, off: bool, rng: np.random.Generator) -> Unmixed:
+        behind = met.behind
         factors = factorise(layer.d_weight, batch)
         b = factors.rank
         if b == 0 or len(factors.live) < b or not np.abs(layer.d_bias).max(initial=0.0) > 0:
@@ -152,22 +163,87 @@ class CocktailParty(GradientAttack):
 
         def unmixing(rows: Array) -> Array:
             # As the adversary sees pictures: what normalisation multiplies channels with is taken off.
-            seen = rows / first.scale
+            seen = rows / met.entry.scale
             if self.objective == "published":
-                return published(seen, shape, self.steps)
-            return components(edges(seen, shape), rng)
+                return published(seen, met.shape if met.direct else (seen.shape[1],), self.steps)
+            return components(edges(seen, met.shape), rng)
 
         rough = _parted(factors, layer, np.zeros((0, b)), unmixing)
-        if behind is None:
-            return Unmixed(rough, np.zeros(len(rough), dtype=np.int64), np.zeros(len(rough)), b, 0)
-        told = behind.told(rough, factors)
-        plain = Unmixed(rough, told.label, told.apart, b, 0)
-        if not self.closing or b == 1:
+        told = None if behind is None else behind.told(rough, factors)
+        nothing = np.zeros(len(rough), dtype=np.int64), np.zeros(len(rough))
+        label, apart = nothing if told is None else (told.label, told.apart)
+        # A gradient of rank one is one record's, whatever the network says.
+        plain = Unmixed(rough, label, apart, b, int(b == 1))
+        if not self.closing or b == 1 or (behind is None and not off):
             return plain
-        made = _closed(layer, factors, behind, off, rough, unmixing, rng)
-        if not made.found or made.labels is None:
+        made = _closed(layer, _directions(layer, factors, behind, off, rough, unmixing, rng), behind, rng)
+        if made is None:
             return plain
+        if behind is None or made.labels is None:
+            return replace(plain, inputs=made.inputs, closed=made.found)
         return Unmixed(made.inputs, made.labels, behind.told(made.inputs, factors).apart, b, made.found)
+
+
+@dataclass(frozen=True)
+class _Met:
+    """The layer that is unmixed.
+
+    Attributes:
+        entry: the layer.
+        direct: whether its input is the record, value by value.
+        shape: of its input: the record's, or that of the maps which were flattened.
+        behind: the network behind it, where columns are told by it.
+        dropout: see `Inside`.
+    """
+
+    entry: Entry
+    direct: bool
+    shape: tuple[int, ...]
+    behind: Behind | None
+    dropout: float = 0.0
+
+
+def _met(net: ClientNet, mode: str | None) -> _Met | None:
+    """The first layer where it can be unmixed; else the first further in that can; None without any."""
+    first = entry(net)
+    if first is not None and first.kind == "linear" and first.direct and first.bias is not None:
+        tied = net.has_batch_norm and mode != "eval"
+        return _Met(first, True, net.spec.shape, None if tied else Behind(net, first))
+    further = inside(net)
+    if further is None:
+        return None
+    told = further.closed or mode == "eval"
+    behind = Behind(net, further.entry, (further.low, further.high)) if told else None
+    return _Met(further.entry, False, further.shape, behind, further.dropout)
+
+
+def _obstacle(knowledge: GradientKnowledge) -> str | None:
+    """Why no layer can be unmixed, or None."""
+    why = first_layer_obstacle(knowledge)
+    if why is None or knowledge.net is None or inside(knowledge.net) is None:
+        return why
+    return None
+
+
+def _of_features(found: Outlook, knowledge: GradientKnowledge, met: _Met, steps: int) -> Outlook:
+    """The outlook where features are unmixed and records sought from them."""
+    sought, told = knowledge.spec.size, met.entry.scale.size
+    records = knowledge.clients * int(knowledge.assumptions.batch.value or 1)
+    seconds = steps * _seconds_a_step(knowledge.net, met.entry.name, records)
+    why = f"{found.why}; they are features ('{met.entry.name}'), {told} for the {sought} values of a record"
+    prospect = "possible" if found.prospect == "expected" else found.prospect
+    whole = None if found.seconds is None else round(found.seconds + seconds, 1)
+    return found.model_copy(update={"why": why, "prospect": prospect, "seconds": whole})
+
+
+def _seconds_a_step(net: ClientNet, layer: str, records: int) -> float:
+    """Of the search for records from their features, by timing one record."""
+    x, taken = torch.zeros(1, *net.spec.shape, requires_grad=True), list[float]()
+    for _ in range(3):
+        begun = time.perf_counter()
+        torch.autograd.grad(net.inside(layer, x)[0].square().sum(), x)
+        taken.append(time.perf_counter() - begun)
+    return min(taken) * (0.5 + 0.5 * records)
 
 
 def _parted(factors: Factors, layer: Layer, found: Float[Array, " k b"], unmixing: Unmixing) -> Float[Array, " n d"]:
@@ -185,32 +261,48 @@ def _parted(factors: Factors, layer: Layer, found: Float[Array, " k b"], unmixin
     return (w @ rows) / np.where(np.abs(scale) > 1e-12, scale, 1e-12)[:, None]
 
 
-def _closed(
+def _closed(layer: Layer, search: Search, behind: Behind | None, rng: np.random.Generator) -> Solution | None:
+    """The records that directions give, where the network confirms them; None where none is.
+
+    Where it cannot be asked (what is drawn in it is not known), the signs of all neurons have to agree with the zeros,
+    for every record.
+    """
+    if behind is not None:
+        made = most_confirmed(layer, search, behind, rng)
+        return made if made.found and made.labels is not None else None
+    if len(search.found) < search.factors.rank - 1:
+        return None
+    made = completed(layer, search)
+    return made if made.found == search.factors.rank and (made.agreement >= AGREED).all() else None
+
+
+def _directions(
     layer: Layer,
     factors: Factors,
-    behind: Behind,
+    behind: Behind | None,
     off: bool,
     rough: Float[Array, " n d"],
     unmixing: Unmixing,
     rng: np.random.Generator,
-) -> Solution:
-    """Records made exact, those found taken out of the mixtures, the rest unmixed again, until none is left or new."""
+) -> Search:
+    """Directions of records: those found are taken out of the mixtures and the rest unmixed again, until none is."""
     b = factors.rank
     search = Search(factors, layer.positive(factors), layer.sides(factors))
     for _ in range(LAPS):
         before = len(search.found)
-        (_by_zeros if off else _by_columns)(layer, search, behind, rough, rng)
+        if off:
+            _by_zeros(layer, search, rough, rng)
+        elif behind is not None:
+            _by_columns(layer, search, behind, rough, rng)
         if len(search.found) >= b - 1 or len(search.found) == before:
             break
         rough = _parted(factors, layer, np.array(search.found).reshape(-1, b), unmixing)
     if off and b <= DRAWABLE:
-        search.run(DRAWS, rng, spare=1)
-    return most_confirmed(layer, search, behind, rng)
+        search.run(DRAWS, rng, spare=0 if behind is None else 1)
+    return search
 
 
-def _by_zeros(
-    layer: Layer, search: Search, behind: Behind, rough: Float[Array, " n d"], rng: np.random.Generator
-) -> None:
+def _by_zeros(layer: Layer, search: Search, rough: Float[Array, " n d"], rng: np.random.Generator) -> None:
     """Offers, for each record, what is zero on the neurons that it leaves off most surely."""
     factors = search.factors
     need = factors.rank - 1

@@ -4,14 +4,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
 from seepage.attacks.gradient.coordinates import Latents
 from seepage.attacks.gradient.descent import QuasiNewton
 from seepage.attacks.gradient.gradients import gradients_of
+from seepage.attacks.gradient.latents import PriorName, likely, prior_facts, prior_named, prior_obstacle
 from seepage.attacks.gradient.matching import Search, reconstruction, solve
 from seepage.attacks.gradient.objectives import OBJECTIVES, ObjectiveName
-from seepage.attacks.gradient.outlooks import matching_obstacle, matching_outlook
+from seepage.attacks.gradient.outlooks import matching_outlook
 from seepage.attacks.gradient.received import LabelsFrom, received
 from seepage.attacks.gradient.zhu2019 import PRECISIONS
 from seepage.attacks.inversion.parts import torch_rng
@@ -22,16 +22,15 @@ from seepage.core.outlook import Outlook
 from seepage.core.target import Target
 from seepage.core.victim import Update
 from seepage.core.vocabulary import Modality
-from seepage.models.priors import prior_for
 
 
 class LatentMatching(GradientAttack):
     """Gradients matched over the latents of a prior learned from public records.
 
     min over z of the objective between g(G(z), y) and g*, plus `latent_weight` |z|^2 / size, each record's latent
-    starting near the prior's middle. Jeon et al. go on to the generator's own weights, Li et al. search without
-    slopes under a defense; neither is done here. A prior that cannot draw the record bounds what can be
-    found, and what it draws by itself is no leak: read it beside the control `prior_draw`.
+    starting near the prior's middle. Jeon et al. go on to the generator's own weights (`gias`), Li et al. search
+    without slopes under a defense (`ggl`). A prior that cannot draw the record bounds what can be found, and what it
+    draws by itself is no leak: read it beside the control `prior_draw`.
     """
 
     name: ClassVar[str] = "latent-matching"
@@ -45,9 +44,9 @@ class LatentMatching(GradientAttack):
     needs_public: ClassVar[bool] = True
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "normalisation", "prior"})
     thorough: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
-    prior: Literal["pca", "gan", "own"] = Field(default="pca", description="which prior is searched")
+    prior: PriorName = Field(default="pca", description="which prior is searched")
     components: int = Field(default=100, ge=1, description="size of a 'pca' prior at the most")
     steps: int = Field(default=300, ge=1, description="evaluations of the gradient of each problem")
     restarts: int = Field(default=4, ge=1, description="random starts a client; the one matched best is kept")
@@ -61,32 +60,24 @@ class LatentMatching(GradientAttack):
         return (self.prior,)
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
-        return matching_obstacle(knowledge) or super().obstacle(knowledge, budget)
+        return prior_obstacle(knowledge, self.prior) or super().obstacle(knowledge, budget)
 
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
         return matching_outlook(knowledge, update, self.steps, self.restarts, most=8)
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction:
         dtype = PRECISIONS[self.precision]
-        options = {"components": self.components} if self.prior == "pca" else {}
-        prior = prior_for(knowledge, self.prior, **options)
+        prior = prior_named(knowledge, self.prior, self.components)
         got = received(target, knowledge, rng, dtype, self.labels)
-        decode = prior.decoder()
-
-        def likely(x: Tensor, numbers: Tensor, clients: Tensor) -> Tensor:
-            return self.latent_weight * numbers.pow(2).mean(dim=(1, 2))
-
         search = Search(
-            coordinates=Latents(decode, prior.size),
+            coordinates=Latents(prior.decoder(), prior.size),
             simulate=gradients_of(knowledge.net, got.mode, dtype),
             objective=OBJECTIVES[self.objective],
             optimiser=QuasiNewton(self.steps, memory=50),
-            penalty=likely,
+            penalty=likely(self.latent_weight),
             restarts=self.restarts,
             slots=got.batch,
             spread=self.spread,
         )
         solved = solve(knowledge.net, got, search, torch_rng(rng))
-        facts = self.assumed(knowledge, **got.guessed)
-        facts |= {f"prior_{name}": value for name, value in prior.facts.items()}
-        return reconstruction(knowledge, got, solved, facts)
+        return reconstruction(knowledge, got, solved, self.assumed(knowledge, **got.guessed) | prior_facts(prior))

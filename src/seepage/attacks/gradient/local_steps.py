@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from seepage.attacks.gradient.gradients import cross_entropy
+from seepage.attacks.gradient.written_out import WrittenOut
 from seepage.models.bottleneck import penalty_of
 from seepage.models.federated import ClientNet, Mode
 
@@ -48,7 +49,8 @@ class LocalSteps:
         self._passes, self._batch = epochs, batch
 
         def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            return cross_entropy(functional_call(body, weights, (x,)), y).mean() + penalty_of(body)
+            with WrittenOut():
+                return cross_entropy(functional_call(body, weights, (x,)), y).mean() + penalty_of(body)
 
         def change(x: Tensor, y: Tensor) -> Tensor:
             held = sent

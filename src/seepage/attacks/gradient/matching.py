@@ -20,6 +20,7 @@ from seepage.attacks.gradient.objectives import Measure
 from seepage.attacks.gradient.received import Received
 from seepage.core.guess import Reconstruction
 from seepage.core.knowledge import GradientKnowledge
+from seepage.core.memory import out_of_memory
 from seepage.models.federated import ClientNet
 
 Array = np.ndarray
@@ -44,6 +45,7 @@ class Search:
         restarts: random starts a client.
         slots: records searched for a client; as many as its batch, unless it makes several passes over them.
         spread: how far the random starts lie from the middle, in the units of the coordinates.
+        onward: what is searched after that, one after the other. Of all ends that of the lowest objective is kept.
     """
 
     coordinates: Coordinates
@@ -54,6 +56,26 @@ class Search:
     restarts: int = 1
     slots: int = 1
     spread: float = 1.0
+    onward: tuple["Onward", ...] = ()
+
+
+@dataclass(frozen=True)
+class Onward:
+    """What is searched next, from where a search ended.
+
+    Attributes:
+        begin: from the numbers (p, b, *shape) where it ended: what is searched next, and the numbers to start from.
+        optimiser: lowers the objective and the penalty.
+        size: numbers of one record that are searched.
+        penalty: as of a search.
+        narrowed: whether of each client's restarts only the one matched best so far goes on.
+    """
+
+    begin: Callable[[Tensor], tuple[Coordinates, Tensor]]
+    optimiser: Optimiser
+    size: int
+    penalty: Penalty | None = None
+    narrowed: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +88,8 @@ class Solved:
         objective: (k,) how far their update lies from the one sent.
         curve: (s, k) the cost of the restart chosen, on its way.
         at: (s,) evaluations spent there.
+        leg: (k,) after which part of the search this was found: 0, or the place in `onward` and one; None where there
+            was one part alone.
         groups: in how many groups the clients were worked on.
     """
 
@@ -75,6 +99,7 @@ class Solved:
     curve: Float[Array, " s k"] = field(repr=False)
     at: Int[Array, " s"] = field(repr=False)
     groups: int = 1
+    leg: Int[Array, " k"] | None = None
 
 
 def solve(net: ClientNet, got: Received, search: Search, draws: torch.Generator) -> Solved:
@@ -86,6 +111,8 @@ def solve(net: ClientNet, got: Received, search: Search, draws: torch.Generator)
     drawn = [torch.randn(numbers, generator=draws, dtype=torch.float64) for _ in range(got.clients * search.restarts)]
     starts = search.spread * torch.stack(drawn).to(dtype).unflatten(0, (got.clients, search.restarts))
     held = max(got.wanted.shape[1], numbers) * search.restarts
+    for leg in search.onward:
+        held = max(held, search.slots * leg.size * (1 if leg.narrowed else search.restarts))
     parts = _in_groups(net, got, search, starts, max(1, AT_ONCE // held))
     longest = max(len(part.curve) for part in parts)
     return Solved(
@@ -95,6 +122,7 @@ def solve(net: ClientNet, got: Received, search: Search, draws: torch.Generator)
         # A group that ended early stayed where it was.
         curve=np.concatenate([np.pad(p.curve, ((0, longest - len(p.curve)), (0, 0)), mode="edge") for p in parts], 1),
         at=max((part.at for part in parts), key=len),
+        leg=np.concatenate([part.leg for part in parts if part.leg is not None]) if search.onward else None,
         groups=len(parts),
     )
 
@@ -112,7 +140,7 @@ def _in_groups(net: ClientNet, got: Received, search: Search, starts: Tensor, to
         try:
             parts.append(_solve(net, got, search, starts[now], every[now]))
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if together == 1:
                 raise MemoryError(
@@ -125,62 +153,139 @@ def _in_groups(net: ClientNet, got: Received, search: Search, starts: Tensor, to
     return parts
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Whether torch, or Python itself, found no memory; torch has no class of its own for that on processors."""
-    told = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in told or "not enough memory" in told
+class _Problems:
+    """Problems that are searched together by the same numbers; `owner` (p,) says which clients they are of."""
+
+    def __init__(
+        self,
+        net: ClientNet,
+        got: Received,
+        search: Search,
+        owner: Tensor,
+        coordinates: Coordinates,
+        penalty: Penalty | None,
+    ):
+        self._net, self._got, self._search, self._owner = net, got, search, owner
+        self._coordinates, self._penalty = coordinates, penalty
+        self._aims = got.wanted[owner]
+        self._size = search.slots * int(np.prod(coordinates.shape))
+        self._fixed: Tensor | None = None
+        if got.labels is not None:
+            fixed = functional.one_hot(torch.from_numpy(got.labels), net.classes).to(got.wanted)
+            self._fixed = fixed.repeat(1, search.slots // fixed.shape[1], 1)
+
+    def numbers(self, v: Tensor) -> Tensor:
+        return v[:, : self._size].unflatten(1, (self._search.slots, *self._coordinates.shape))
+
+    def logits(self, v: Tensor) -> Tensor:
+        """The numbers that labels are searched by; none where they are known."""
+        return v[:, self._size :]
+
+    def records(self, v: Tensor) -> Tensor:
+        return self._coordinates.records(self.numbers(v))
+
+    def classes(self, v: Tensor, rows: Tensor) -> Tensor:
+        if self._fixed is not None:
+            return self._fixed[self._owner[rows]]
+        return torch.softmax(self.logits(v).unflatten(1, (self._search.slots, self._net.classes)), dim=-1)
+
+    def match(self, v: Tensor, rows: Tensor, x: Tensor) -> Tensor:
+        got, mine = self._got, self._owner[rows]
+        passed = got.through if got.applied is None else got.applied
+        # All rows in order need no copy.
+        aim = self._aims if len(rows) == len(self._aims) else self._aims[rows]
+        found, wanted = passed(self._search.simulate(x, self.classes(v, rows)), aim, mine)
+        if got.kept is not None:
+            found, wanted = found * got.kept, wanted * got.kept
+        return self._search.objective(found, wanted)
+
+    def ask(self, v: Tensor, rows: Tensor) -> Tensor:
+        x = self._net.prepare(self.records(v))
+        cost = self.match(v, rows, x)
+        return cost if self._penalty is None else cost + self._penalty(x, self.numbers(v), self._owner[rows])
+
+    def within(self, v: Tensor) -> Tensor:
+        inside = self._coordinates.inside(self.numbers(v)).flatten(1)
+        return torch.cat([inside, self.logits(v)], dim=1)
+
+    def ends(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How far each problem's update lies from the one sent, its records, and their classes."""
+        rows = torch.arange(len(v))
+        off = self.match(v, rows, self._net.prepare(self.records(v.requires_grad_(True)))).detach()
+        with torch.no_grad():
+            x, labels = self.records(v), self.classes(v, rows).argmax(dim=-1)
+        return torch.where(torch.isfinite(off), off, torch.full_like(off, torch.inf)), x, labels
+
+    def of(self, rows: Tensor) -> "_Problems":
+        """Some of the problems."""
+        owner = self._owner[rows]
+        return _Problems(self._net, self._got, self._search, owner, self._coordinates, self._penalty)
+
+    def onward(self, leg: Onward, v: Tensor) -> tuple["_Problems", Tensor]:
+        """The same problems by the next numbers, and where these start."""
+        coordinates, begun = leg.begin(self.numbers(v))
+        after = _Problems(self._net, self._got, self._search, self._owner, coordinates, leg.penalty)
+        return after, torch.cat([begun.flatten(1), self.logits(v)], dim=1)
+
+
+@dataclass
+class _Best:
+    """The best end of every problem so far, after which part of the search that was, and the costs on the way."""
+
+    off: Tensor
+    x: Tensor
+    labels: Tensor
+    leg: Tensor
+    curve: Tensor
+    at: list[int]
+
+    def of(self, rows: Tensor) -> "_Best":
+        """Of some of the problems."""
+        return _Best(self.off[rows], self.x[rows], self.labels[rows], self.leg[rows], self.curve[:, rows], self.at)
+
+    def after(self, leg: int, found: Found, off: Tensor, x: Tensor, labels: Tensor) -> "_Best":
+        """With another part of the search, which is kept where it lies nearer."""
+        nearer = off < self.off
+
+        def kept(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(nearer.reshape(-1, *[1] * (new.dim() - 1)), new, old)
+
+        at = [*self.at, *(self.at[-1] + spent for spent in found.at)]
+        legs = kept(torch.full_like(self.leg, leg), self.leg)
+        curve = torch.cat([self.curve, found.cost])
+        return _Best(kept(off, self.off), kept(x, self.x), kept(labels, self.labels), legs, curve, at)
 
 
 def _solve(net: ClientNet, got: Received, search: Search, starts: Tensor, clients: Tensor) -> Solved:
-    restarts, slots, shape = search.restarts, search.slots, search.coordinates.shape
-    size = slots * int(np.prod(shape))
-    owner = clients.repeat_interleave(restarts)
-    fixed = None
-    if got.labels is not None:
-        fixed = functional.one_hot(torch.from_numpy(got.labels), net.classes).to(starts)
-        fixed = fixed.repeat(1, slots // fixed.shape[1], 1)
-
-    def numbers(v: Tensor) -> Tensor:
-        return v[:, :size].unflatten(1, (slots, *shape))
-
-    def picked(v: Tensor) -> Tensor:
-        return search.coordinates.records(numbers(v))
-
-    def classes(v: Tensor, rows: Tensor) -> Tensor:
-        if fixed is not None:
-            return fixed[owner[rows]]
-        return torch.softmax(v[:, size:].unflatten(1, (slots, net.classes)), dim=-1)
-
-    def match(v: Tensor, rows: Tensor, x: Tensor) -> Tensor:
-        found, wanted = got.through(search.simulate(x, classes(v, rows)), got.wanted[owner[rows]], owner[rows])
-        if got.kept is not None:
-            found, wanted = found * got.kept, wanted * got.kept
-        return search.objective(found, wanted)
-
-    def ask(v: Tensor, rows: Tensor) -> Tensor:
-        x = net.prepare(picked(v))
-        cost = match(v, rows, x)
-        return cost if search.penalty is None else cost + search.penalty(x, numbers(v), owner[rows])
-
-    def within(v: Tensor) -> Tensor:
-        inside = search.coordinates.inside(numbers(v)).flatten(1)
-        return torch.cat([inside, v[:, size:]], dim=1)
-
-    found: Found = search.optimiser(starts.flatten(0, 1), ask, within)
-    v = within(found.v).requires_grad_(True)
-    rows = torch.arange(len(v))
-    ended = match(v, rows, net.prepare(picked(v))).detach().unflatten(0, (-1, restarts))
-    ended = torch.where(torch.isfinite(ended), ended, torch.full_like(ended, torch.inf))
-    chosen = ended.argmin(dim=1) + torch.arange(len(clients)) * restarts
-    with torch.no_grad():
-        x, labels = picked(v)[chosen], classes(v, rows)[chosen].argmax(dim=-1)
+    owner = clients.repeat_interleave(search.restarts)
+    problems = _Problems(net, got, search, owner, search.coordinates, search.penalty)
+    found = search.optimiser(starts.flatten(0, 1), problems.ask, problems.within)
+    v = problems.within(found.v).detach()
+    best = _Best(*problems.ends(v), torch.zeros(len(v), dtype=torch.long), found.cost, list(found.at))
+    for number, leg in enumerate(search.onward, 1):
+        v = v.detach()
+        if leg.narrowed:
+            rows = _chosen(best.off, len(clients))
+            problems, best, v = problems.of(rows), best.of(rows), v[rows]
+        problems, v = problems.onward(leg, v)
+        found = leg.optimiser(v, problems.ask, problems.within)
+        v = problems.within(found.v).detach()
+        best = best.after(number, found, *problems.ends(v))
+    best = best.of(_chosen(best.off, len(clients)))
     return Solved(
-        x=x.double().numpy(),
-        labels=labels.numpy(),
-        objective=ended.min(dim=1).values.double().numpy(),
-        curve=found.cost[:, chosen].double().numpy(),
-        at=np.array(found.at),
+        x=best.x.double().numpy(),
+        labels=best.labels.numpy(),
+        objective=best.off.double().numpy(),
+        curve=best.curve.double().numpy(),
+        at=np.array(best.at),
+        leg=best.leg.numpy(),
     )
+
+
+def _chosen(off: Tensor, clients: int) -> Tensor:
+    """Of each client's problems, which lie one after another, the one matched best."""
+    each = off.unflatten(0, (clients, -1))
+    return each.argmin(dim=1) + torch.arange(clients) * each.shape[1]
 
 
 def reconstruction(

@@ -1,6 +1,6 @@
 """The span test where an update is noisy: no token is near the span, but true ones stand out of all others."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,20 +16,25 @@ _AS_NEAR = 1.25
 Places = tuple[tuple[int, ...], ...]
 
 
-def sharpest(space: Span, parts: Iterable[Tensor]) -> Span:
-    """The space of as many directions as let the candidates stand out the most: nothing else says how many there are.
+def sharpest(spaces: Sequence[Span], parts: Callable[[], Iterable[Tensor]]) -> Span:
+    """The space, at as many directions, that lets the candidates stand out the most: nothing else tells.
 
     What the noise's own spectrum says of it (`span.above_noise`) holds for noise of one variance alone; rounding and
     sparsifying make errors of many. The judgement is of the candidates' distances, and of no truth.
 
     Args:
-        space: with any number of directions.
-        parts: (v, places, d) what the first layer sees of the candidates, in parts of the vocabulary.
+        spaces: with any number of directions.
+        parts: gives (v, places, d) what the first layer sees of the candidates, in parts of the vocabulary.
     """
-    tried = [r for r in _RANKS if r <= 3 * space.size // 4]
-    inside = torch.cat([space.by_rank(part, tried) for part in parts], dim=1)
-    sharpness = [float(outlying((1 - one).clamp_min(0).sqrt()).flatten().topk(_MOST).values.mean()) for one in inside]
-    return space.at(tried[sharpness.index(max(sharpness))])
+    best, most = spaces[0], -1.0
+    for space in spaces:
+        tried = [r for r in _RANKS if r <= 3 * space.size // 4]
+        inside = torch.cat([space.by_rank(part, tried) for part in parts()], dim=1)
+        for rank, one in zip(tried, inside, strict=True):
+            sharp = float(outlying((1 - one).clamp_min(0).sqrt()).flatten().topk(_MOST).values.mean())
+            if sharp > most:
+                best, most = space.at(rank), sharp
+    return best
 
 
 def standing_out(apart: Tensor, sigmas: float, batch: int | None) -> Places:

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from seepage.attacks.gradient.attention import Reader
-from seepage.attacks.gradient.span import Span
+from seepage.attacks.gradient.span import NEAREST, Span
 
 # Tokens that go through the model at a time.
 _TOKENS = 8192
@@ -60,6 +60,15 @@ class Orders:
             return self.space.tolerance
         chance = torch.from_numpy(self.rng.integers(reader.vocabulary, size=(_CHANCE, length)))
         return float(self.cost(reader, chance, last=True)[:, 0].median())
+
+    def limits(self, reader: Reader, length: int) -> tuple[float, ...]:
+        """The distances that a whole sequence has to keep within, the strictest first.
+
+        The bound of `limit` is that of an input in the weakest direction of the span. Most keep within what rounding
+        alone makes of an input, and sequences with two tokens exchanged lie between the two.
+        """
+        most, strict = self.limit(reader, length), NEAREST[self.space.directions.dtype]
+        return (most,) if self.space.noisy or most <= 2 * strict else (strict, most)
 
 
 def read_forward(reader: Reader, orders: Orders, places: Places) -> list[Sequence_]:
@@ -159,15 +168,16 @@ def read_both_ways(reader: Reader, orders: Orders, places: Places, restarts: int
     # What fits without noise is right; under noise a few more are looked at, and the best ones kept.
     most = float("inf") if orders.batch is None else orders.batch * (2 if orders.space.noisy else 1)
     for length in _lengths(places, orders.ends):
-        limit, failed = orders.limit(reader, length), 0
-        while failed < restarts and len(found) < most and any(place < length for place, _ in wanted):
-            cost, worst, ids = _descend(reader, orders, places[:length], wanted, limit)
-            if worst < limit and all(ids != other for _, other in found):
-                found.append((cost, ids))
-                wanted -= set(enumerate(ids))
-                failed = 0
-            else:
-                failed += 1
+        for limit in orders.limits(reader, length):
+            failed = 0
+            while failed < restarts and len(found) < most and any(place < length for place, _ in wanted):
+                cost, worst, ids = _descend(reader, orders, places[:length], wanted, limit)
+                if worst < limit and all(ids != other for _, other in found):
+                    found.append((cost, ids))
+                    wanted -= set(enumerate(ids))
+                    failed = 0
+                else:
+                    failed += 1
     return _surest([(cost * len(ids), ids) for cost, ids in found], places, orders.batch)
 
 

@@ -11,6 +11,15 @@ from seepage.core.victim import Update
 from seepage.models.federated import ClientNet
 
 
+def several_steps(knowledge: GradientKnowledge, update: Update) -> Outlook | None:
+    """What stands against reading a layer's gradient: that the update is no gradient, but several steps; or None."""
+    steps = knowledge.assumptions.steps.value
+    if update.kind != "delta" or steps == 1:
+        return None
+    told = f"the update sums {steps or 'an unknown number of'} local steps, each at other weights"
+    return Outlook(prospect="unlikely", why=told, change="a single local step")
+
+
 def matching_obstacle(knowledge: Knowledge) -> str | None:
     """Why no update can be simulated at all, or None."""
     if not isinstance(knowledge, GradientKnowledge):
@@ -26,7 +35,7 @@ def matching_obstacle(knowledge: Knowledge) -> str | None:
 def matching_outlook(
     knowledge: GradientKnowledge, update: Update, steps: int, restarts: int, most: int
 ) -> Outlook | None:
-    """What matching gradients can do: numbers sent against numbers wanted, the batch, and batch normalisation.
+    """What matching gradients can do: numbers sent against numbers wanted, the batch, dropout, batch normalisation.
 
     `most` is up to how many records a client published results show recognisable pictures on small networks.
     """
@@ -53,6 +62,13 @@ def matching_outlook(
             change="fewer records an update, or a larger model",
             seconds=seconds,
         )
+    if net.drops and told.mode.value == "train":
+        return Outlook(
+            prospect="unlikely",
+            why="clients train with dropout: the true records do not make this update without the same draws",
+            change="a client who computes its gradient without dropout",
+            seconds=seconds,
+        )
     if net.has_batch_norm and told.mode.value != "eval":
         return Outlook(
             prospect="unlikely",
@@ -60,10 +76,11 @@ def matching_outlook(
             change="mode = 'eval', or knowing the statistics (the rung 'statistics', used by 'grad-inversion')",
             seconds=seconds,
         )
+    published = "a single record" if most == 1 else f"1 to {most} records"
     return Outlook(
         prospect="possible",
         why=f"{ratio}; {batch} record{'s' * (batch > 1)} an update",
-        change=f"published results are of 1 to {most} records; smooth activations help, larger batches do not",
+        change=f"published results are of {published}; smooth activations help, larger batches do not",
         seconds=seconds,
     )
 

@@ -10,17 +10,20 @@ from pydantic import Field
 from seepage.attacks.gradient.attention import Reader, attention_layers
 from seepage.attacks.gradient.noise import sharpest, standing_out
 from seepage.attacks.gradient.orders import Orders, Places, read_both_ways, read_forward
-from seepage.attacks.gradient.span import Span
+from seepage.attacks.gradient.span import Span, outlying
 from seepage.core.attack import TextGradientAttack
 from seepage.core.guess import Texts
 from seepage.core.knowledge import Knowledge, TextGradientKnowledge
 from seepage.core.outlook import Outlook
 from seepage.core.target import Target
 from seepage.core.victim import Update
+from seepage.models.text_clients import TextNet
 
 Array = np.ndarray
 # Positions tried at a time: most texts end within the first of them.
 _BLOCK = 16
+# Those that are looked at before an attack.
+_GLANCED = 4
 
 
 class Dager(TextGradientAttack):
@@ -47,6 +50,7 @@ class Dager(TextGradientAttack):
         "NeurIPS",
     )
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "mode"})
+    version: ClassVar[int] = 2
 
     sigmas: float = Field(default=4.0, gt=0, description="noise: deviations below the middle at which a token is taken")
     beam: int = Field(default=256, ge=1, description="prefixes or sequences followed at a time, at the most")
@@ -76,12 +80,13 @@ class Dager(TextGradientAttack):
                 why="clients train with dropout: what the first layer saw of a token is no token's embedding",
                 change="a client who computes its gradient without dropout",
             )
-        space = Span.of(layers[0].gradient(update))
+        reader = Reader(knowledge.net, _precision(update))
+        space, second = self._spans(reader, update, knowledge.net.pad, _GLANCED)
         shown = f"the gradient of the first attention layer has rank {space.rank} of {space.size}"
         if space.rank == 0:
             why = f"{shown} above the noise of the update" if space.noisy else f"{shown}: it is zero"
             return Outlook(prospect="impossible", why=why, change="less noise" if space.noisy else "")
-        if not space.noisy and space.rank >= Reader(knowledge.net).capacity:
+        if not space.noisy and space.rank >= reader.capacity:
             return Outlook(
                 prospect="impossible",
                 why=f"{shown}, as many as any tokens have: the batch holds as many tokens as the model is wide, or "
@@ -89,18 +94,13 @@ class Dager(TextGradientAttack):
                 change="fewer or shorter records an update, or a wider model",
             )
         if space.noisy:
-            return Outlook(
-                prospect="possible",
-                why=f"{shown} above the noise of the update: tokens can be told only as far as they stand out of it",
-                change="less noise; or more of it, or an update over more tokens than the model is wide",
-            )
+            return self._through_noise(reader, space, update, knowledge.net.pad)
         if update.kind == "delta" and (knowledge.assumptions.steps.value or 2) > 1:
             return Outlook(
                 prospect="possible",
                 why=f"{shown}, summed over local steps, of which all but the first saw other weights",
                 change="a single local step, or a lower learning rate",
             )
-        second = Span.of(layers[1].gradient(update))
         if not second.noisy and second.rank < space.rank:
             return Outlook(
                 prospect="unlikely",
@@ -114,6 +114,21 @@ class Dager(TextGradientAttack):
             why=f"{shown}: {space.rank} different tokens with their places, fewer than the model is wide",
             change=f"an update over {space.size} tokens or more",
         )
+
+    def _through_noise(self, reader: Reader, space: Span, update: Update, pad: int) -> Outlook:
+        """The outlook where the spectrum has no end that a token fits, by the tokens that stand out at first places."""
+        apart = self._apart(reader, space, 0, min(_GLANCED, reader.length) if reader.positioned else 1, pad)
+        standing = int((outlying(apart) > self.sigmas).any(dim=1).sum())
+        least = "noise, or rounding"
+        if update.kind == "delta":
+            least += " (a change of weights is rounded as the weights are, of which it is the difference)"
+        why = (
+            f"the gradient of the first attention layer has no clear rank: {least} hides the smaller of its "
+            f"directions; at the first {apart.shape[1]} places {standing} of {reader.vocabulary} tokens stand out of "
+            f"all others by {self.sigmas:g} deviations"
+        )
+        change = "gradients in single precision without noise; or more noise, or an update over more tokens"
+        return Outlook(prospect="possible" if standing else "unlikely", why=why, change=change)
 
     def run(self, target: Target, knowledge: TextGradientKnowledge, rng: np.random.Generator) -> Texts:
         readers: dict[torch.dtype, Reader] = {}
@@ -150,6 +165,22 @@ class Dager(TextGradientAttack):
         }
         return Texts(tuple(found), facts=facts, notes=_notes(ranks, capacity, noisy))
 
+    def spans(self, net: TextNet, update: Update) -> tuple[Span, Span]:
+        """What the gradients of the first two layers span, as far as tokens at the first places bear it out.
+
+        Raises:
+            DataError: for a tensor that is missing or not finite.
+        """
+        return self._spans(Reader(net, _precision(update)), update, net.pad, _GLANCED)
+
+    def passing(self, net: TextNet, update: Update, batch: int | None = None) -> Places:
+        """The tokens that pass the first layer's test, by position, nearest first; none where nothing can be told."""
+        reader = Reader(net, _precision(update))
+        space = self._spans(reader, update, net.pad)[0]
+        if space.rank == 0 or (not space.noisy and space.rank >= reader.capacity):
+            return ()
+        return self._tokens(reader, space, net.pad, batch)
+
     def _tokens(self, reader: Reader, space: Span, pad: int, batch: int | None) -> Places:
         """Tokens that the first layer can have seen, by position; of a model without positions, the same at all."""
 
@@ -178,16 +209,18 @@ class Dager(TextGradientAttack):
         apart[pad] = 1.0
         return apart
 
-    def _spans(self, reader: Reader, update: Update, pad: int) -> tuple[Span, Span]:
+    def _spans(self, reader: Reader, update: Update, pad: int, most: int = _BLOCK) -> tuple[Span, Span]:
         """The spans of the first two layers; a clear end of a spectrum within which no token fits is not believed."""
-        first, second = (Span.of(layer.gradient(update)) for layer in reader.layers[:2])
-        if 0 < first.rank < reader.capacity and not first.noisy:
+        gradients = [layer.gradient(update) for layer in reader.layers[:2]]
+        first, second = (Span.of(gradient) for gradient in gradients)
+        if reader.apart and 0 < first.rank < reader.capacity and not first.noisy:
             start = self._apart(reader, first, 0, 1, pad)
             first = first if bool((start < first.tolerance).any()) else first.at(first.rank)
         if first.noisy and first.rank:
-            places = min(_BLOCK, reader.length) if reader.positioned else 1
-            first = sharpest(first, self._seen(reader, first, 0, places))
-            second = second.at(first.rank)
+            places = min(most, reader.length) if reader.positioned else 1
+            spaces = [Span.of(gradients[0], level) for level in (False, True)]
+            first = sharpest(spaces, lambda: self._seen(reader, first, 0, places))
+            second = Span.of(gradients[1], first.level).at(first.rank)
         return first, second
 
 

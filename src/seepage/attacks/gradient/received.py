@@ -12,7 +12,7 @@ from torch import Tensor
 from seepage.attacks.gradient.kept import kept, left_out
 from seepage.attacks.gradient.label_counts import recovered_labels
 from seepage.attacks.gradient.last import last_gradient, last_layer_obstacle
-from seepage.attacks.gradient.through import Through, through
+from seepage.attacks.gradient.through import Applied, Through, applied, through
 from seepage.core.errors import DataError
 from seepage.core.knowledge import GradientKnowledge
 from seepage.core.target import Target
@@ -37,6 +37,7 @@ class Received:
         kept: (d,) 1 for the numbers that are matched, 0 for those that are zero in `wanted` because a defense made
             them worthless; None where all are matched.
         through: how a simulated update is compared with the one sent, behind the defenses known of.
+        applied: the same for a search that needs no slopes, which then takes the place of `through`.
     """
 
     wanted: Float[Tensor, " k d"]
@@ -47,6 +48,7 @@ class Received:
     notes: tuple[str, ...] = ()
     kept: Float[Tensor, " d"] | None = None
     through: Through = field(default_factory=Through)
+    applied: Applied | None = None
 
     @property
     def clients(self) -> int:
@@ -60,6 +62,7 @@ def received(
     dtype: torch.dtype,
     labels: LabelsFrom = "auto",
     whole: bool = False,
+    sloped: bool = True,
 ) -> Received:
     """Read every client's update once.
 
@@ -67,7 +70,8 @@ def received(
     down (Zhao, Mopuri & Bilen 2020, iDLG); for several, the counts of `label_counts`; with `labels` "joint", or
     where the last layer tells nothing, none: they are then to be found with the records. A difference of weights
     is turned into the gradient that one local step at the weights sent would have, unless it is wanted `whole`.
-    What known defenses did to the updates is done to simulated ones too (`through`).
+    What known defenses did to the updates is done to simulated ones too: in a form that has slopes (`through`), or as
+    it is where none are wanted (`applied`).
 
     Raises:
         DataError: for an update that does not fit the model, or is not finite.
@@ -88,8 +92,12 @@ def received(
         scale, said = _as_gradient(knowledge)
         notes.append(said)
     rows = torch.stack([flat(net, update, client).to(dtype) * scale for client, update in enumerate(updates)])
-    passed = through(knowledge.defenses, updates, list(net.weights()), scale, dtype)
-    if passed.said:
+    names = list(net.weights())
+    passed = through(knowledge.defenses, updates, names, scale, dtype)
+    done = None if sloped else applied(knowledge.defenses, updates, names, scale)
+    if done is not None and done.said:
+        notes.append(f"done to each simulated update as the client does it: {', then '.join(done.said)}")
+    if done is None and passed.said:
         notes.append(f"the update is matched as the defense left it: {' and '.join(passed.said)} taken into account")
     silent = [str(k) for k, row in enumerate(rows) if not bool(row.any())]
     if silent:
@@ -104,7 +112,7 @@ def received(
         rows = rows * mask
         names = ", ".join(sorted(left_out(knowledge)))
         notes.append(f"left out of the match, for a defense makes them worthless: {names}")
-    return Received(rows, known, int(batch), mode, guessed, tuple(notes), mask, passed)
+    return Received(rows, known, int(batch), mode, guessed, tuple(notes), mask, passed, done)
 
 
 def flat(net: ClientNet, update: Update, client: int) -> Float[Tensor, " d"]:

@@ -42,24 +42,33 @@ class Told:
 
 
 class Behind:
-    """The network behind its first layer, in which every record has a gradient of its own.
+    """The network behind a layer, in which every record has a gradient of its own.
 
-    A record's column of D is the slope of its loss in the layer's outputs. It depends on that record and its label
-    alone (where no batch normalisation ties records together), so that a record tells its column, as a column
-    tells its record.
+    A record's column of D is the slope of its loss in the layer's outputs. It depends on that record's input to the
+    layer and its label alone (where no batch normalisation ties records together), so that a record tells its
+    column, as a column tells its record.
+
+    Args:
+        net: the network.
+        layer: its first layer; or one further in that all later layers hang on alone (`inside.inside`).
+        bounds: (d,) the least and the greatest value of each input of a layer further in.
     """
 
-    def __init__(self, net: ClientNet, first: Entry):
-        self._net, self._first = net, first
+    def __init__(
+        self, net: ClientNet, layer: Entry, bounds: tuple[Float[Array, " d"], Float[Array, " d"]] | None = None
+    ):
+        self._net, self._entry, self._bounds = net, layer, bounds
         self._body = net.body("eval", torch.float64)
-        self._layer = self._body.get_submodule(first.name)
+        self._layer = self._body.get_submodule(layer.name)
 
     @property
     def bounds(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
         """The least and the greatest value of each input that a record can have."""
+        if self._bounds is not None:
+            return self._bounds
         shape, bounds = self._net.spec.shape, self._net.spec.bounds
         ends = [
-            np.broadcast_to(side, shape).reshape(-1) * self._first.scale + self._first.offset
+            np.broadcast_to(side, shape).reshape(-1) * self._entry.scale + self._entry.offset
             for side in (bounds.low, bounds.high)
         ]
         return np.minimum(*ends), np.maximum(*ends)
@@ -68,31 +77,37 @@ class Behind:
         """The column of each record under each label, or one label only, not divided by the batch.
 
         Args:
-            inputs: of the first layer; a record out of bounds is taken as it is.
+            inputs: of the layer; those of no record are taken as they are.
             only: the label.
         """
-        records = torch.from_numpy(self._first.records(inputs, self._net.spec.shape)).double()
+        records = torch.from_numpy(inputs).double()
         labels = torch.arange(self._net.classes) if only is None else torch.tensor([only])
         found: list[Array] = []
         for some in records.split(max(1, _AT_ONCE // len(labels))):
             each = self._slopes(some.repeat_interleave(len(labels), dim=0), labels.repeat(len(some)))
             found.append(each.reshape(len(some), len(labels), -1))
-        return np.concatenate(found) if found else np.zeros((0, len(labels), self._first.width))
+        return np.concatenate(found) if found else np.zeros((0, len(labels), self._entry.width))
 
-    def _slopes(self, x: Tensor, y: Tensor) -> Array:
+    def _slopes(self, inputs: Tensor, y: Tensor) -> Array:
         kept: list[Tensor] = []
+
+        def give(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor]:
+            return (inputs.reshape(len(inputs), *given[0].shape[1:]),)
 
         def keep(_: nn.Module, __: tuple[Tensor, ...], out: Tensor) -> Tensor:
             # A leaf of its own: nothing before the layer is differentiated.
             kept.append(out.detach().requires_grad_(True))
             return kept[-1]
 
-        handle = self._layer.register_forward_hook(keep)
+        handles = [self._layer.register_forward_pre_hook(give), self._layer.register_forward_hook(keep)]
+        # Whatever record is sent in: the layer is given its inputs. One does, where layers before it cost something.
+        stand_in = torch.zeros(len(inputs) if self._entry.direct else 1, *self._net.spec.shape, dtype=inputs.dtype)
         try:
-            loss = nn.functional.cross_entropy(self._body(self._net.prepare(x)), y, reduction="sum")
+            loss = nn.functional.cross_entropy(self._body(self._net.prepare(stand_in)), y, reduction="sum")
         finally:
-            handle.remove()
-        return torch.autograd.grad(loss, kept[-1])[0].reshape(len(x), -1).numpy()
+            for handle in handles:
+                handle.remove()
+        return torch.autograd.grad(loss, kept[-1])[0].reshape(len(inputs), -1).numpy()
 
     def outside(
         self, inputs: Float[Array, " n d"], factors: Factors, only: int | None = None

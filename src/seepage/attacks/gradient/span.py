@@ -17,6 +17,8 @@ Array = np.ndarray
 
 # A spectrum that falls by this factor from one value to the next ends there: what follows is rounding.
 CLEAN = 50.0
+# Rows are brought to one length, but none raised by more than this: what is shorter is rounding itself.
+RAISED = 1e4
 # Of eight directions so many may be taken for the inputs' where the error is no plain noise: some must be left.
 LEFT = 7
 # No input is asked to lie nearer than this; a bound beyond the other one tells nothing (shares of its length).
@@ -32,12 +34,14 @@ class Span:
         rank: r, how many of them.
         tolerance: the share of its length by which an input may stand out of the space, by the bound below.
         noisy: whether the spectrum has no clear end, so that `tolerance` says nothing.
+        level: whether rows were brought to one length first.
     """
 
     directions: Tensor
     rank: int
     tolerance: float
     noisy: bool
+    level: bool = False
 
     @property
     def size(self) -> int:
@@ -61,31 +65,55 @@ class Span:
         return share.reshape(len(ranks), *vectors.shape[:-1])
 
     @classmethod
-    def of(cls, gradient: Float[Array, " k d"]) -> "Span":
+    def of(cls, gradient: Float[Array, " k d"], level: bool | None = None) -> "Span":
         """The span of the rows of a gradient, in its own precision.
 
         With s the singular values, r their number above the error and e the largest one of the error, an input
         x = G^T a of the true gradient G stands out by |E a| <= e |a| <= e |x| / s_r; a fifth of that bound, which
-        needs every error to conspire, is the tolerance. A spectrum that falls by `CLEAN` somewhere ends there.
+        needs every error to conspire, is the tolerance (half of it, where errors were made alike: they then weigh as
+        much in the weakest direction as in any). A spectrum that falls by `CLEAN` somewhere ends there.
         Otherwise the error is taken for noise of one variance, and r counts the values above the edge of its
         spectrum (Marchenko and Pastur 1967).
+
+        Rows of any lengths span the same space, and rounding errs by a share of each: with rows of one length the
+        small ones of query and key, which tell tokens apart, are not lost in the errors of the value's, which are
+        much the same for all tokens where the loss sees a text through one token. An error that is as large in all
+        rows (noise, or the rounding of weights of which an update is the difference) is better left as it is. Of
+        two spectra with a clear end that with more values above it is taken, else the one that falls more.
+
+        Args:
+            gradient: its rows are combinations of a layer's inputs.
+            level: whether rows are brought to one length; None takes what ends more clearly.
         """
         rows = torch.from_numpy(np.ascontiguousarray(gradient))
         dtype = torch.float64 if rows.dtype is torch.float64 else torch.float32
+        if level is not None:
+            return cls._read(rows, dtype, level)[0]
+        plain, fall = cls._read(rows, dtype, level=False)
+        found, other = cls._read(rows, dtype, level=True)
+        if min(fall, other) >= CLEAN and found.rank != plain.rank:
+            # What all inputs share can end as clearly as the space does: more directions are nearer its end.
+            return max(found, plain, key=lambda space: space.rank)
+        return found if other >= max(fall, CLEAN) else plain
+
+    @classmethod
+    def _read(cls, rows: Float[Tensor, " k d"], dtype: torch.dtype, level: bool) -> "tuple[Span, float]":
+        """The span, and the factor by which the spectrum falls where it falls most."""
         k, d = rows.shape
-        values, basis = _right(rows)
+        values, basis = _right(levelled(rows.double()) if level else rows.double())
         basis = basis.to(dtype)
         top = float(values[0]) if len(values) else 0.0
         if top <= 0:
-            return cls(basis, 0, NEAREST[dtype], False)
+            return cls(basis, 0, NEAREST[dtype], False, level), 0.0
         least = 0.05 * float(torch.finfo(dtype).eps) * top
         spectrum = np.maximum(values.numpy(), least)
         falls = spectrum[:-1] / spectrum[1:]
         r = int(falls.argmax()) + 1
-        if falls[r - 1] < CLEAN:
+        fall = float(falls[r - 1])
+        if fall < CLEAN:
             r = min(above_noise(spectrum, k, d), LEFT * d // 8)
         bound = float(spectrum[r] / spectrum[r - 1]) if 0 < r < len(spectrum) else 1.0
-        return cls(basis, r, max(0.2 * bound, NEAREST[dtype]), bound > FARTHEST)
+        return cls(basis, r, max((0.5 if level else 0.2) * bound, NEAREST[dtype]), bound > FARTHEST, level), fall
 
     def apart(self, vectors: Tensor) -> Tensor:
         """How far vectors (..., d) stand out of the space, as a share of their length: 0 in it, 1 at right angles."""
@@ -102,12 +130,17 @@ class Span:
         return found.reshape(vectors.shape[:-1])
 
 
+def levelled(rows: Float[Tensor, " k d"]) -> Float[Tensor, " k d"]:
+    """The rows brought to one length, none raised by more than `RAISED`."""
+    length = rows.norm(dim=1, keepdim=True)
+    return rows / length.clamp_min(float(length.max()) / RAISED).clamp_min(1e-300)
+
+
 def _right(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values, falling, and the right singular vectors (d, min(k, d)).
 
     In double precision: the decomposition is not to add an error to that of the gradient.
     """
-    rows = rows.double()
     if rows.shape[0] > rows.shape[1]:
         # The triangle has the same right vectors and is smaller.
         rows = torch.linalg.qr(rows, mode="r").R

@@ -1,13 +1,16 @@
-"""The round that searches for texts share: every client's update, one search after another, and the guess."""
+"""The round that searches for texts share: every client's update, those of one shape together, and the guess."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from seepage.attacks.gradient.embedded import Distance, Embedded, Heard, heard, matched_names, written
-from seepage.attacks.gradient.embedding_search import Descent, Ended, Moves, Search
+from seepage.attacks.gradient.embedded import Embedded
+from seepage.attacks.gradient.embedding_search import Descent, Ended, Moves, Search, together
+from seepage.attacks.gradient.heard import Heard, heard, matched_names, written
+from seepage.attacks.gradient.text_distances import Distance
 from seepage.core.guess import Texts
 from seepage.core.knowledge import TextGradientKnowledge
 from seepage.core.target import Target
@@ -46,27 +49,40 @@ def searched(
     """
     net = knowledge.net
     simulate = Embedded(net, matched_names(knowledge))
-    texts: list[tuple[str, ...]] = []
-    ended: list[Ended] = []
+    most = max(1, together(simulate) // restarts)
+    ended: dict[int, Ended] = {}
+    texts: dict[int, tuple[str, ...]] = {}
+    waiting: dict[tuple[Any, ...], list[tuple[int, Heard]]] = {}
+
+    def search(some: list[tuple[int, Heard]]) -> None:
+        asked = Search(simulate, [got for _, got in some], distance(some[0][1]), net.classes)
+        for (client, got), found in zip(some, asked.run(plan, restarts, draws, moves), strict=True):
+            ended[client] = found
+            texts[client] = written(net, got, found.ids) if np.isfinite(found.objective) else ()
+
     guessed: dict[str, Any] = {}
     lengths: list[Heard] = []
     for client in range(knowledge.clients):
         got = heard(knowledge, target.update(client), client, rows, length)
         guessed |= got.guessed
-        lengths.append(got)
+        # What was sent is large, and no longer needed once its client has been searched for.
+        lengths.append(replace(got, wanted={}))
         if got.silent:
-            texts.append(())
+            texts[client] = ()
             continue
-        found = Search(simulate, got, distance(got), net.classes).run(plan, restarts, draws, moves)
-        ended.append(found)
-        texts.append(written(net, got, found.ids) if np.isfinite(found.objective) else ())
-    finite = [one.objective for one in ended if np.isfinite(one.objective)]
+        some = waiting.setdefault(got.shape, [])
+        some.append((client, got))
+        if len(some) == most:
+            search(waiting.pop(got.shape))
+    for some in waiting.values():
+        search(some)
+    finite = [one.objective for one in ended.values() if np.isfinite(one.objective)]
     facts: Facts = told(guessed) | {
         "length_mean": float(np.mean([got.length for got in lengths])) if lengths else None,
         "length_from": ", ".join(sorted({got.length_from for got in lengths})) or None,
         "objective_median": float(np.median(finite)) if finite else None,
     }
-    return Texts(tuple(texts), facts=facts, notes=_notes(lengths))
+    return Texts(tuple(texts[client] for client in range(knowledge.clients)), facts=facts, notes=_notes(lengths))
 
 
 def _notes(lengths: list[Heard]) -> tuple[str, ...]:

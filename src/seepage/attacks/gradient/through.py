@@ -6,6 +6,7 @@ counts; or signs alone are left, and soft signs are compared. Noise has no count
 what fits Gaussian noise best as they are.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -103,9 +104,7 @@ def through(
         scale: what the updates were multiplied with since.
         dtype: precision.
     """
-    summed = max((k + 1 for k, d in enumerate(defenses) if isinstance(d, AggregateDefense)), default=0)
-    # What was done to the parts of a sum cannot be read off the sum.
-    known = [d for d in defenses[summed:] if isinstance(d, UpdateDefense)]
+    known = _known(defenses)
     sizes = tuple(int(np.asarray(updates[0].tensors[name]).size) for name in names)
     longest = tuple((most * abs(scale), order) for most, order in (d.longest for d in known if d.longest is not None))
     said = ["its greatest length"] if longest else []
@@ -133,6 +132,77 @@ def through(
         signs,
         said=tuple(said),
     )
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Defenses done to a simulated update as the client does them: for searches that need no slope of it.
+
+    Those that draw, which are noise, are left out but for the greatest length that they keep.
+
+    Attributes:
+        steps: what is done, in the order in which the client does it: a defense, or a greatest length and the order of
+            its norm.
+        shapes: of the tensors, by name, in the order of the model's parameters.
+        scale: what updates were multiplied with since they were sent.
+        said: what is done, in words; empty for nothing.
+    """
+
+    steps: tuple[UpdateDefense | tuple[float, int], ...]
+    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
+    scale: float = 1.0
+    said: tuple[str, ...] = ()
+
+    def __call__(
+        self, found: Float[Tensor, " p d"], wanted: Float[Tensor, " p d"], clients: Tensor
+    ) -> tuple[Float[Tensor, " p d"], Float[Tensor, " p d"]]:
+        """The two to be compared; it has no slope."""
+        del clients
+        if not self.steps or not bool(torch.isfinite(found).all()):
+            return found, wanted
+        rows = [self._passed(row / self.scale) for row in found.detach().double().numpy()]
+        return torch.from_numpy(self.scale * np.stack(rows)).to(found), wanted
+
+    def _passed(self, row: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+        cuts = np.cumsum([math.prod(shape) for shape in self.shapes.values()])[:-1]
+        parts = np.split(row, cuts)
+        update = Update({n: p.reshape(s) for (n, s), p in zip(self.shapes.items(), parts, strict=True)})
+        for step in self.steps:
+            if isinstance(step, UpdateDefense):
+                update = step.apply(update, np.random.default_rng(0))
+                continue
+            whole = np.concatenate([part.reshape(-1) for part in update.tensors.values()])
+            shorter = min(1.0, step[0] / max(float(np.linalg.norm(whole, step[1])), 1e-30))
+            update = Update({name: part * shorter for name, part in update.tensors.items()})
+        return np.concatenate([part.reshape(-1) for part in update.tensors.values()])
+
+
+def applied(
+    defenses: Sequence[Defense], updates: Sequence[Update], names: Sequence[str], scale: float = 1.0
+) -> Applied:
+    """The same defenses as `through`, done as they are; arguments as there."""
+    shapes = {name: np.asarray(updates[0].tensors[name]).shape for name in names}
+    sent = Update({name: np.asarray(updates[0].tensors[name], dtype=np.float64) for name in names})
+    steps: list[UpdateDefense | tuple[float, int]] = []
+    for one in _known(defenses):
+        if not _draws(one, sent):
+            steps.append(one)
+        elif one.longest is not None:
+            steps.append(one.longest)
+    done = [f"'{step.name}'" if isinstance(step, UpdateDefense) else "its greatest length" for step in steps]
+    return Applied(tuple(steps), shapes, scale, tuple(done))
+
+
+def _known(defenses: Sequence[Defense]) -> list[UpdateDefense]:
+    """The defenses whose work can be seen in what was sent: what was done to the parts of a sum cannot be read off."""
+    summed = max((k + 1 for k, d in enumerate(defenses) if isinstance(d, AggregateDefense)), default=0)
+    return [d for d in defenses[summed:] if isinstance(d, UpdateDefense)]
+
+
+def _draws(defense: UpdateDefense, sent: Update) -> bool:
+    """Whether a defense draws: it then gives something else under another stream."""
+    one, other = (defense.apply(sent, np.random.default_rng(seed)) for seed in (0, 1))
+    return any(not np.array_equal(one.tensors[name], other.tensors[name]) for name in sent.tensors)
 
 
 def _coarse(low: Float[Tensor, " k d"], high: Float[Tensor, " k d"]) -> bool:

@@ -122,6 +122,7 @@ class Fishing(GradientAttack):
     )
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "mode", "normalisation", "prior"})
+    version: ClassVar[int] = 2
 
     classes: int = Field(default=20, ge=0, description="classes fished for one by one, if there are no more; 0: none")
     thresholds: int = Field(default=24, ge=0, description="rounds with a threshold, at the most")

@@ -51,7 +51,7 @@ class GradInversion(GradientAttack):
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "statistics", "normalisation"})
     thorough: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     steps: int = Field(default=1000, ge=1, description="steps of Adam (20,000 as published)")
     restarts: int = Field(default=4, ge=1, description="seeds a client, held together; the one matched best is kept")
@@ -76,7 +76,7 @@ class GradInversion(GradientAttack):
         net: ClientNet = knowledge.net
         got = received(target, knowledge, rng, torch.float32, self.labels)
         wanted, said = statistics(knowledge)
-        stacked = stacked_of(net, got.mode) if wanted else None
+        stacked = stacked_of(net, got.mode, statistics=True) if wanted else None
         simulate: Gradients = gradients_of(net, got.mode) if stacked is None else stacked
 
         def held(x: Tensor, numbers: Tensor, clients: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class DLG(GradientAttack):
     modalities: ClassVar[frozenset[Modality]] = frozenset({Modality.IMAGE, Modality.TABLE})
     uses: ClassVar[frozenset[str]] = frozenset({"batch", "labels", "counts", "mode", "normalisation"})
     thorough: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     steps: int = Field(default=1500, ge=1, description="evaluations of the gradient of each problem")
     restarts: int = Field(default=1, ge=1, description="random starts a client; the one matched best is kept")

@@ -6,6 +6,7 @@ from seepage.models.priors.artefact import read_card as read_card
 from seepage.models.priors.artefact import save as save
 from seepage.models.priors.base import Decoder as Decoder
 from seepage.models.priors.base import Prior as Prior
+from seepage.models.priors.base import Tunable as Tunable
 from seepage.models.priors.overlap import Overlap as Overlap
 from seepage.models.priors.overlap import trained_on_private as trained_on_private
 from seepage.models.priors.own import OwnPrior as OwnPrior

@@ -1,6 +1,6 @@
 """What a prior is: a map from latents to records, learned from public records alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -26,6 +26,19 @@ class Decoder(Protocol):
     def stages(self) -> Sequence[Callable[[torch.Tensor], torch.Tensor]]: ...
     def __call__(self, z: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor: ...
     def critic(self, x: torch.Tensor) -> torch.Tensor | None: ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A decoder whose weights can be searched too.
+
+    `weights` are those it was made with, by name; none where it has none that can be had. `drawn` maps latents (n,
+    size) to records (n, *shape), each by weights of its own: (n, ...) by name, differentiable in both.
+    """
+
+    @property
+    def weights(self) -> Mapping[str, torch.Tensor]: ...
+    def drawn(self, weights: Mapping[str, torch.Tensor], z: torch.Tensor) -> torch.Tensor: ...
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Modality
 from seepage.models.priors.gan_nets import Critic, Generator
 from seepage.models.priors.gan_training import Components, Recipe, fit
+from seepage.models.priors.own_weights import each_by_its_own, weights_of
 from seepage.models.priors.work import Work
 
 Array = np.ndarray
@@ -148,6 +149,15 @@ class GANDecoder:
     def __call__(self, z: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
         """Records in the input's bounds: (n, *shape)."""
         return self._bounded(self._generator(z, classes))
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The generator's, by name."""
+        return weights_of(self._generator)
+
+    def drawn(self, weights: Mapping[str, torch.Tensor], z: torch.Tensor) -> torch.Tensor:
+        """Records (n, *shape), each by generator weights (n, ...) of its own, for no class in particular."""
+        return self._bounded(each_by_its_own(self._generator, weights, z))
 
     def critic(self, x: torch.Tensor) -> torch.Tensor | None:
         """How real records (n, *shape) in the input's bounds look: (n,), higher is more real."""

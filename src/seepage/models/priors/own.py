@@ -16,6 +16,7 @@ from seepage.core.errors import ConfigError, ModelError, did_you_mean
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Modality
+from seepage.models.priors.own_weights import each_by_its_own, weights_of
 
 Array = np.ndarray
 Generate = Callable[[torch.Tensor], Any]
@@ -106,9 +107,13 @@ class OwnPrior:
 
     def unit(self, z: torch.Tensor) -> torch.Tensor:
         """What it draws for latents (n, size), in unit scale and of the record's shape."""
+        return self.scaled(_asked(self.generate, z.reshape(len(z), *self.latent)))
+
+    def scaled(self, drawn: torch.Tensor) -> torch.Tensor:
+        """What the generator draws, in unit scale and of the record's shape."""
         low, high = self.range
-        drawn = ((_asked(self.generate, z.reshape(len(z), *self.latent)) - low) / (high - low)).clamp(0, 1)
-        return brought(drawn, self.spec.shape) if self.resize else drawn
+        unit = ((drawn - low) / (high - low)).clamp(0, 1)
+        return brought(unit, self.spec.shape) if self.resize else unit
 
     def decoder(self) -> "OwnDecoder":
         """The same map for torch, differentiable.
@@ -143,6 +148,23 @@ class OwnDecoder:
     def __call__(self, z: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
         """Records in the input's bounds: (n, *shape). The generator is asked for no class."""
         return self._bounded(self._prior.unit(z))
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The generator's, by name; none of a function."""
+        return weights_of(self._prior.generate) if isinstance(self._prior.generate, nn.Module) else {}
+
+    def drawn(self, weights: Mapping[str, torch.Tensor], z: torch.Tensor) -> torch.Tensor:
+        """Records (n, *shape), each by generator weights (n, ...) of its own.
+
+        Raises:
+            TypeError: for a generator that is a function.
+        """
+        net = self._prior.generate
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"a torch module was wanted, got {self._prior.name}, which has no weights")
+        drawn = each_by_its_own(net, weights, z.reshape(len(z), *self._prior.latent))
+        return self._bounded(self._prior.scaled(drawn.float()))
 
     def critic(self, x: torch.Tensor) -> torch.Tensor | None:
         """No critic came with it: None."""

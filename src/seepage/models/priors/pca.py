@@ -174,6 +174,16 @@ class PCADecoder:
         """Records in the input's bounds: (n, *shape). The prior knows no classes: they change nothing."""
         return self._bounded(self.unit(z))
 
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The mean record and the components."""
+        return {"mean": self._mean, "basis": self._basis}
+
+    def drawn(self, weights: Mapping[str, torch.Tensor], z: torch.Tensor) -> torch.Tensor:
+        """Records (n, *shape), each by a mean (n, d) and components (n, size, d) of its own."""
+        unit = weights["mean"] + (z[:, None] @ weights["basis"])[:, 0]
+        return self._bounded(unit.reshape(len(z), *self._shape))
+
     def critic(self, x: torch.Tensor) -> torch.Tensor | None:
         """No critic was trained: None."""
         return None
