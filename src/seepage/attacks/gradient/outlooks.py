@@ -62,20 +62,15 @@ def matching_outlook(
             change="fewer records an update, or a larger model",
             seconds=seconds,
         )
+    whys, changes = list[str](), list[str]()
     if net.drops and told.mode.value == "train":
-        return Outlook(
-            prospect="unlikely",
-            why="clients train with dropout: the true records do not make this update without the same draws",
-            change="a client who computes its gradient without dropout",
-            seconds=seconds,
-        )
+        whys.append("clients train with dropout: the true records do not make this update without the same draws")
+        changes.append("a client who computes its gradient without dropout")
     if net.has_batch_norm and told.mode.value != "eval":
-        return Outlook(
-            prospect="unlikely",
-            why="batch normalisation by the batch's own statistics ties the records of a batch together",
-            change="mode = 'eval', or knowing the statistics (the rung 'statistics', used by 'grad-inversion')",
-            seconds=seconds,
-        )
+        whys.append("batch normalisation by the batch's own statistics ties the records of a batch together")
+        changes.append("mode = 'eval', or knowing the statistics (the rung 'statistics', used by 'grad-inversion')")
+    if whys:
+        return Outlook(prospect="unlikely", why="; ".join(whys), change="; ".join(changes), seconds=seconds)
     published = "a single record" if most == 1 else f"1 to {most} records"
     return Outlook(
         prospect="possible",
