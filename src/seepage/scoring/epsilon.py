@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import ndtr, ndtri
 from scipy.stats import beta, binom
 
@@ -206,7 +206,7 @@ def _greatest(refuted: Callable[[float], float], least: float = 0.0) -> float:
         if high > MOST_EPSILON / 2:
             return high
         high *= 2
-    return float(brentq(refuted, least, high, xtol=1e-9))
+    return float(root_scalar(refuted, bracket=(least, high), xtol=1e-9).root)
 
 
 @dataclass(frozen=True)
