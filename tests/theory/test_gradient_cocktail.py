@@ -181,6 +181,23 @@ def test_the_layer_further_in_is_found_by_trying() -> None:
     assert around is None or around.entry.name != "hidden"
 
 
+class Recurrent(nn.Module):
+    """A network whose first layer gives a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.last = nn.LSTM(72, 16, batch_first=True), nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.rows(x.permute(0, 2, 1, 3).flatten(2))[0][:, -1])
+
+
+def test_layers_that_give_more_than_a_tensor_are_passed_over() -> None:
+    found = inside(ClientNet(Recurrent(), SPEC, 10))
+    assert found is not None
+    assert found.entry.name == "last"
+
+
 @pytest.mark.parametrize("norm", [False, True])
 def test_features_of_a_convolutional_network_are_exact(norm: bool) -> None:
     """With batch normalisation before the layer, too, by the batch's own statistics: columns do not hang on it."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ def inside(net: ClientNet) -> Inside | None:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a layer was given in one pass, the maps that was flattened from, and the layers before and after it."""
+    """What a layer was given in one pass, the maps that it was flattened from, and the layers before and after it."""
 
     given: Tensor
     shape: tuple[int, ...]
@@ -79,8 +80,10 @@ def _seen(module: nn.Module, name: str, x: Tensor) -> _Seen | None:
     met = module.get_submodule(name)
     ran: list[tuple[nn.Module, Tensor, Tensor]] = []
 
-    def note(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        ran.append((layer, given[0].detach(), out))
+    def note(layer: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+        # Layers that take or give more than a tensor (recurrent ones, attention) are none that is looked for.
+        if given and isinstance(given[0], Tensor) and isinstance(out, Tensor):
+            ran.append((layer, given[0].detach(), out))
 
     handles = [layer.register_forward_hook(note) for layer in module.modules() if not list(layer.children())]
     try:
@@ -112,7 +115,7 @@ def _alone(module: nn.Module, layer: nn.Linear, x: Tensor, given: Tensor) -> boo
     try:
         with torch.no_grad():
             exchanged = module(x[:1])
-    except RuntimeError:
+    except (RuntimeError, ValueError, IndexError):
         return False
     finally:
         handle.remove()

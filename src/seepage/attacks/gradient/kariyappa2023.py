@@ -106,13 +106,13 @@ class CocktailParty(GradientAttack):
         return super().obstacle(knowledge, budget)
 
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
-        if why := _obstacle(knowledge):
+        told = knowledge.assumptions
+        met = None if knowledge.net is None else _met(knowledge.net, told.mode.value)
+        if met is None:
+            why = first_layer_obstacle(knowledge) or ""
             return Outlook(prospect="impossible", why=why, change="a fully connected layer with a bias")
         if (said := several_steps(knowledge, update)) is not None:
             return said
-        told = knowledge.assumptions
-        met = _met(knowledge.net, told.mode.value)
-        assert met is not None
         found = _expected(Layer.read(knowledge.net, met.entry, update), told.batch.value)
         return found if met.direct else _of_features(found, knowledge, met, self.search * self.restarts)
 
