@@ -106,14 +106,15 @@ class CocktailParty(GradientAttack):
         return super().obstacle(knowledge, budget)
 
     def outlook(self, knowledge: GradientKnowledge, update: Update) -> Outlook | None:
+        net: ClientNet | None = knowledge.net
         told = knowledge.assumptions
-        met = None if knowledge.net is None else _met(knowledge.net, told.mode.value)
-        if met is None:
+        met = None if net is None else _met(net, told.mode.value)
+        if net is None or met is None:
             why = first_layer_obstacle(knowledge) or ""
             return Outlook(prospect="impossible", why=why, change="a fully connected layer with a bias")
         if (said := several_steps(knowledge, update)) is not None:
             return said
-        found = _expected(Layer.read(knowledge.net, met.entry, update), told.batch.value)
+        found = _expected(Layer.read(net, met.entry, update), told.batch.value)
         return found if met.direct else _of_features(found, knowledge, met, self.search * self.restarts)
 
     def run(self, target: Target, knowledge: GradientKnowledge, rng: np.random.Generator) -> Reconstruction:
