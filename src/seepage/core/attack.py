@@ -135,9 +135,23 @@ class TextInversionAttack(Attack):
 
 
 class MembershipAttack(Attack):
-    """Tell records that were trained on from records that were not."""
+    """Tell records that were trained on from records that were not.
+
+    Class variables:
+        needs_references: whether it needs reference models (`MembershipKnowledge.references`): an audit trains them
+            beforehand, once for all attacks.
+    """
 
     leak: ClassVar[Leak] = Leak.MEMBERSHIP
+    needs_references: ClassVar[bool] = False
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        if self.needs_references and (not isinstance(knowledge, MembershipKnowledge) or knowledge.references is None):
+            return (
+                "it needs reference models: give a recipe that trains models like the victim, and how many to train "
+                "([references] models = 16; in Python references=16)"
+            )
+        return super().obstacle(knowledge, budget)
 
     @abstractmethod
     def run(self, target: Target, knowledge: MembershipKnowledge, rng: np.random.Generator) -> Scores: ...

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from seepage.core.assumptions import Assumptions
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
+from seepage.core.references import ReferenceSource
 from seepage.core.spec import InputSpec
 
 if TYPE_CHECKING:
@@ -69,9 +70,15 @@ class TextInversionKnowledge(Knowledge):
 
 @dataclass(frozen=True)
 class MembershipKnowledge(Knowledge):
-    """Membership: the records asked about, with their classes, in an order that tells nothing."""
+    """Membership: the records asked about, with their classes, in an order that tells nothing.
+
+    Attributes:
+        candidates: the records asked about.
+        references: where reference models come from; None where the adversary trains none.
+    """
 
     candidates: Records = field(kw_only=True)
+    references: ReferenceSource | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
