@@ -4,21 +4,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
-from pydantic import BaseModel, ValidationError
-
 from seepage.audit import sentences
-from seepage.audit.asked import wanted_by
-from seepage.audit.config import AuditConfig, explain, make_defense, read
-from seepage.audit.plan import Arm, Wanted
+from seepage.audit.asked import Named, arms_of, attacks_of, check_numbers, check_references, gates_of
+from seepage.audit.config import AuditConfig, read
 from seepage.audit.priors import Brought, from_python
 from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity, splits_identity
+from seepage.audit.references import models_for, references_of
 from seepage.audit.run import execute
 from seepage.audit.scenery import Staged
 from seepage.audit.setting import Setting, from_config
-from seepage.audit.tables import AttackTable, DefenseTable
 from seepage.audit.training import Trainer
 from seepage.cases.world import World
 from seepage.core.attack import Attack
@@ -30,14 +27,11 @@ from seepage.core.records import Splits
 from seepage.core.secrets import Judge
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model, TextEncoder
-from seepage.core.vocabulary import Access, Leak
+from seepage.core.vocabulary import Access
 from seepage.data import Reading, as_splits
 from seepage.data.texts import are_texts
 from seepage.store.where import index_url
 from seepage.targets import infer_spec, wrap
-
-Named = str | Mapping[str, Any]
-T = TypeVar("T", bound=BaseModel)
 
 
 def setting_of_file(
@@ -119,6 +113,7 @@ def audit(
     nonmembers: Any = None,
     public: Any = None,
     recipe: Callable[..., Any] | str | None = None,
+    references: int | None = None,
     attacks: Attack | Named | Sequence[Attack | Named] = "auto",
     defenses: Defense | Named | Sequence[Defense | Named] = (),
     access: Access | str = "scores",
@@ -153,6 +148,8 @@ def audit(
         public: what the adversary may own: other people's records, with or without classes.
         recipe: how the model was trained, `(x, y, seed) -> model`, or the name of a built-in recipe;
             the null twin is trained with it. Without one, that control is named as missing.
+        references: how many reference models the adversary trains with the recipe, an even number; they serve all
+            attacks on membership that need them. None trains 16 where such an attack is named, and none otherwise.
         attacks: "auto" for all that access, modality and knowledge allow and that take seconds, "all" for the
             thorough ones too (they train generators: minutes); or names, `{"name": ...,
             parameter: value}` tables, or attacks.
@@ -187,6 +184,7 @@ def audit(
     except ValueError as error:
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
     check_numbers(budget, seed, tolerance, top_k)
+    check_references(references, recipe)
     if are_texts(members) or isinstance(model, TextEncoder):
         for name, given in (("nonmembers", nonmembers), ("recipe", recipe), ("judge", judge), ("prior", prior)):
             if given is not None:
@@ -198,7 +196,10 @@ def audit(
         splits = checked(splits, spec, "refuse")
         victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
-        live = _of_records(victim, splits, spec, input, _trainer(recipe), judge, brought, Path(out), seed, granted)
+        models = models_for(references, attacks_of(attacks))
+        live = _of_records(
+            victim, splits, spec, input, _trainer(recipe), models, judge, brought, Path(out), seed, granted
+        )
     named = str(model) if isinstance(model, str | Path) else type(model).__name__
     setting = live_setting(
         replace(live, name=named),
@@ -288,6 +289,7 @@ def _of_records(
     spec: InputSpec,
     declared: InputSpec | None,
     trainer: Trainer | None,
+    models: int,
     judge: Judge | None,
     brought: Brought,
     out: Path,
@@ -304,6 +306,7 @@ def _of_records(
         own_judge=judge,
         adversary_spec=known_spec(declared, splits, spec),
         priors=brought.shelf,
+        references=references_of(trainer, spec, splits, models, seed, out),
         seed=seed,
     )
     fingerprint = getattr(victim, "fingerprint", None)
@@ -314,26 +317,13 @@ def _of_records(
         "victim": fingerprint,
         # A live callable is nobody's but this call's.
         "recipe": None if trainer is None else trainer.identity or f"live {uuid4().hex}",
+        "references": models,
         "judge": "auto" if judge is None else "own",
         "prior": brought.identity,
     }
     known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
     kind = type(victim).__name__
     return Staged(world, kind, kind, identity, access, data_facts(splits), known=known, brought=brought)
-
-
-def check_numbers(budget: Any, seed: Any, tolerance: Any, top_k: Any) -> None:
-    """The same limits that an audit file has."""
-    for name, value, least in (("budget", budget, 1), ("seed", seed, 0), ("top_k", top_k, 1)):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (name == "budget" and value is None) and not (whole and value >= least):
-            raise ConfigError(f"{name}: a whole number, {least} or more, was wanted, got {value!r}")
-    if not _share(tolerance) or tolerance in (0, 1):
-        raise ConfigError(f"tolerance: a number between 0 and 1 was wanted, got {tolerance!r}")
-
-
-def _share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _trainer(recipe: Callable[..., Any] | str | None) -> Trainer | None:
@@ -344,52 +334,3 @@ def _trainer(recipe: Callable[..., Any] | str | None) -> Trainer | None:
     if not callable(recipe):
         raise ConfigError(f"recipe: a function (x, y, seed) -> model was wanted, got a {type(recipe).__name__}")
     return Trainer.of(recipe)
-
-
-def attacks_of(attacks: Attack | Named | Sequence[Attack | Named]) -> list[Wanted]:
-    """The attacks asked for, by name, table or object."""
-    if isinstance(attacks, str):
-        attacks = [attacks]
-    if isinstance(attacks, Attack | Mapping):
-        attacks = [attacks]
-    found: list[Wanted] = []
-    for one in attacks:
-        if isinstance(one, Attack):
-            found.append(Wanted(one))
-        else:
-            found.extend(wanted_by(_table(AttackTable, one, "attacks")))
-    return found
-
-
-def arms_of(defenses: Defense | Named | Sequence[Defense | Named]) -> list[Arm]:
-    """The bare victim, then one arm a defense."""
-    listed = [defenses] if isinstance(defenses, str | Mapping | Defense) else defenses
-    return [Arm(), *(_arm(defense) for defense in listed)]
-
-
-def _arm(defense: Defense | Named) -> Arm:
-    if isinstance(defense, Defense):
-        return Arm(defense)
-    table = _table(DefenseTable, defense, "defenses")
-    return Arm(make_defense(table), table.aware)
-
-
-def _table(kind: type[T], named: Any, where: str) -> T:
-    if not isinstance(named, str | Mapping):
-        raise ConfigError(f"{where}: a name, a table with a name, or an object was wanted, got {named!r}")
-    try:
-        return kind.model_validate({"name": named} if isinstance(named, str) else dict(named))
-    except ValidationError as error:
-        raise explain(error, where, {"": kind}) from error
-
-
-def gates_of(gates: Mapping[str, float]) -> dict[Leak, float]:
-    """Thresholds by leak, checked."""
-    found: dict[Leak, float] = {}
-    for name, threshold in gates.items():
-        if name not in set(Leak):
-            raise ConfigError(f"gate: unknown leak '{name}': {did_you_mean(name, list(Leak))}")
-        if not _share(threshold):
-            raise ConfigError(f"gate: a threshold lies between 0 and 1, got {name} = {threshold!r}")
-        found[Leak(name)] = threshold
-    return found

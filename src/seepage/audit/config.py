@@ -15,6 +15,7 @@ from seepage.audit.tables import (
     JudgeTable,
     PriorTable,
     RecipeTable,
+    ReferencesTable,
     ReportTable,
     RunTable,
     SweepTable,
@@ -46,6 +47,7 @@ class AuditConfig(Table):
     victim: VictimTable
     data: DataTable = DataTable()
     recipe: RecipeTable | None = None
+    references: ReferencesTable | None = None
     federated: FederatedTable | None = None
     prior: PriorTable | None = None
     attack: list[AttackTable] = Field(default_factory=lambda: [AttackTable(name="auto")])
@@ -112,6 +114,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "victim": VictimTable,
     "data": DataTable,
     "recipe": RecipeTable,
+    "references": ReferencesTable,
     "federated": FederatedTable,
     "prior": PriorTable,
     "attack": AttackTable,
@@ -202,6 +205,10 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         make_defense(defense)
     if config.victim.kind == "recipe" and config.recipe is None:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
+    if config.references is not None and config.references.models and config.recipe is None:
+        raise ConfigError(
+            f"{where}: [references] trains models like the victim: give a [recipe] with fit = ..., or leave it out"
+        )
     if config.victim.kind not in TEXTS and config.data.text is not None:
         raise ConfigError(
             f'{where}: [data] text is for [victim] kind = "encoder", or "federated", "update" or "flower" with a model '

@@ -25,6 +25,7 @@ class Wanted:
         label: what the report calls it; its title when empty.
         budget: queries it may ask; None stands for the audit's.
         auto: chosen by "auto" or "all": left out, not refused, where it cannot run.
+        thorough: chosen by "all".
         skipped: why it is not run although it was looked at.
     """
 
@@ -32,6 +33,7 @@ class Wanted:
     label: str = ""
     budget: int | None = None
     auto: bool = False
+    thorough: bool = False
     skipped: str | None = None
 
 
@@ -88,7 +90,12 @@ def everything(thorough: bool = False) -> list[Wanted]:
     """Every attack in the catalogue with its plain defaults: what "auto" chooses from, and with `thorough` "all"."""
     found = [attack_class(name) for name in ATTACKS]
     return [
-        Wanted(cls(), auto=True, skipped=None if thorough or not cls.thorough else _MINUTES.format(cls.name))
+        Wanted(
+            cls(),
+            auto=True,
+            thorough=thorough,
+            skipped=None if thorough or not cls.thorough else _MINUTES.format(cls.name),
+        )
         for cls in found
     ]
 

@@ -17,6 +17,7 @@ from seepage.audit.plan import Plan
 from seepage.audit.priors import PRIOR, TRAINING
 from seepage.audit.priors import confounded as mark_confounded
 from seepage.audit.priors import wanted as wanted_priors
+from seepage.audit.references import untrained
 from seepage.audit.setting import Setting
 from seepage.audit.tracker import Tracker
 from seepage.audit.workers import Desk, Pool, one_thread
@@ -153,6 +154,8 @@ def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | 
     preparing = [name for name in ("victim", "twin") if cells and setting.trains(name)]
     priors = [PRIOR + kind for kind in wanted_priors([cell.attack for cell in cells], setting.scene)]
     preparing += priors
+    references = untrained(cells, setting.scene)
+    preparing += references
     if setting.has_preflight:
         # Told before the first attack, and anew each time: an update of defenses or attacks may have changed it.
         preparing.append("preflight")
@@ -163,7 +166,7 @@ def _play(setting: Setting, plan: Plan, folder: RunFolder, listener: Listener | 
         playing.append("facts")
     weights = {cell.id: cell.cost for cell in plan.cells}
     weights |= {name: PREPARING[name] for name in (*preparing, *playing) if name in PREPARING}
-    weights |= dict.fromkeys(priors, TRAINING)
+    weights |= dict.fromkeys(priors, TRAINING) | references
     processes = setting.processes or min(os.cpu_count() or 1, max(len(playing), 1))
     if setting.respawn is None:
         processes = 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from seepage.audit.asked import wanted_by
 from seepage.audit.captured import captured_name, from_file, spec_of
 from seepage.audit.captured_texts import from_file as from_captured_texts
 from seepage.audit.config import CAPTURED, AuditConfig
@@ -22,6 +23,7 @@ from seepage.audit.records import (
     spec_identity,
     splits_identity,
 )
+from seepage.audit.references import models_for, references_of
 from seepage.audit.scenery import Staged
 from seepage.audit.sentences import from_file as from_texts
 from seepage.audit.tables import FederatedTable
@@ -160,6 +162,8 @@ def _classifier(given: Given) -> Staged:
     kept = given.runs / "models"
     trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
     recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
+    asked = None if config.references is None else config.references.models
+    models = models_for(asked, [wanted for listed in config.attack for wanted in wanted_by(listed)])
     table = config.victim
     options = victim_options(config, given.base)
     if table.kind == "recipe":
@@ -187,6 +191,7 @@ def _classifier(given: Given) -> Staged:
         judge_kind=config.judge.kind,
         adversary_spec=known_spec(given.declared, splits, spec),
         priors=brought.shelf,
+        references=references_of(trainer, spec, splits, models, config.seed, given.runs),
         seed=config.seed,
     )
 
@@ -212,6 +217,7 @@ def _classifier(given: Given) -> Staged:
             **given.identity(splits, spec, brought),
             "victim": {"kind": table.kind, **fingerprints(options)},
             "recipe": None if trainer is None else trainer.identity,
+            "references": models,
         },
         access=table.access,
         data_facts=data_facts(splits),

@@ -108,6 +108,12 @@ class RecipeTable(Table):
     options: dict[str, Any] = {}
 
 
+class ReferencesTable(Table):
+    """`[references]`: models of the adversary's own, trained as the victim was, for membership."""
+
+    models: int = Field(default=16, ge=0, description="how many, an even number; 0 trains none")
+
+
 class AttackTable(Open):
     """`[[attack]]`: one attack with its parameters, or "auto", or "all".
 

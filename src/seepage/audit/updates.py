@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from seepage.audit import captured, captured_texts
-from seepage.audit.api import Named, check_numbers, live_setting
+from seepage.audit.api import live_setting
+from seepage.audit.asked import Named, check_numbers
 from seepage.audit.client_texts import text_facts
 from seepage.audit.priors import Brought, from_python
 from seepage.audit.records import Facts, data_facts, packages, spec_identity, splits_identity

@@ -21,6 +21,8 @@ from threadpoolctl import threadpool_limits
 from seepage.audit.plan import Plan
 from seepage.audit.play import Played, Stage
 from seepage.audit.priors import PRIOR, train_prior
+from seepage.audit.references import TASK as REFERENCES
+from seepage.audit.references import TRAINING, portions
 from seepage.audit.setting import Setting
 from seepage.core.errors import SeepageError
 from seepage.store.files import RunFolder
@@ -52,7 +54,8 @@ class Desk:
     def do(self, task: str, moved: Callable[[int], None] | None = None) -> str:
         """Do one task, and give its state for the log.
 
-        Tasks are "victim", "twin", "prior KIND", "checks", "facts", "preflight" and the ids of cells.
+        Tasks are "victim", "twin", "prior KIND", "references KEY FIRST", "checks", "facts", "preflight" and the ids of
+        cells.
         """
         scene = self.setting.scene
         if task == "victim":
@@ -61,6 +64,9 @@ class Desk:
             self.setting.train_twin()
         elif task.startswith(PRIOR):
             train_prior(scene, task.removeprefix(PRIOR), moved)
+        elif task.startswith(REFERENCES):
+            shelf, part = portions(self.plan.cells, scene)[task]
+            shelf.train(part, None if moved is None else lambda done: moved(done * TRAINING))
         elif task == "checks":
             self.setting.write_checks(self.folder)
         elif task == "facts":

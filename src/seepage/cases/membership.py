@@ -39,9 +39,10 @@ def knowledge(world: World, form: str = "") -> MembershipKnowledge:
     The candidates are members and non-members, shuffled; a class with more of one than of the other
     would give membership away by its frequency, which the blind-baseline check looks for.
     """
-    candidates = _candidates(world)[0]
     # Without their names: a file name may say where a record came from.
-    return MembershipKnowledge(public=world.public, candidates=replace(candidates, ids=(), source=""))
+    candidates = replace(_candidates(world)[0], ids=(), source="")
+    references = None if world.references is None else world.references(candidates)
+    return MembershipKnowledge(public=world.public, candidates=candidates, references=references)
 
 
 def build(world: World, form: str = "") -> Case:

@@ -17,6 +17,7 @@ from seepage.core.errors import ConfigError, ModelError
 from seepage.core.knowledge import PriorSource
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records, row_digests
+from seepage.core.references import ReferenceSource
 from seepage.core.secrets import Judge
 from seepage.core.seeds import derive, stream
 from seepage.core.spec import InputSpec
@@ -49,6 +50,7 @@ class World(Scene):
             members would give them away.
         judge_kind: which family of judge to train; "auto" takes one that is not the victim's.
         priors: where the adversary gets its priors from.
+        references: gives the adversary's reference models for the candidates of membership; None where it has none.
         seed: of the audit.
     """
 
@@ -61,6 +63,7 @@ class World(Scene):
     judge_kind: str = "auto"
     adversary_spec: InputSpec | None = None
     priors: PriorSource | None = None
+    references: Callable[[Records], ReferenceSource] | None = None
 
     @property
     def modality(self) -> Modality:

@@ -10,7 +10,7 @@ from seepage.core.cohorts import pooled_guess, pooled_knowledge, pooled_secret
 from seepage.core.defense import AggregateDefense, Defense, Groups, Poison
 from seepage.core.errors import ConfigError
 from seepage.core.guess import Guess
-from seepage.core.knowledge import Knowledge, UpdateKnowledge
+from seepage.core.knowledge import Knowledge, MembershipKnowledge, UpdateKnowledge
 from seepage.core.recipe import Recipe
 from seepage.core.secrets import Secret
 from seepage.core.seeds import derive, stream
@@ -156,7 +156,10 @@ class Case:
 
         def telling(knowledge: Knowledge) -> Knowledge:
             recipe = None if knowledge.recipe is None else defense.on_recipe(knowledge.recipe)
-            return replace(knowledge, recipe=recipe, defenses=(*knowledge.defenses, defense))
+            knowledge = replace(knowledge, recipe=recipe, defenses=(*knowledge.defenses, defense))
+            if isinstance(knowledge, MembershipKnowledge) and knowledge.references is not None:
+                knowledge = replace(knowledge, references=knowledge.references.behind(defense))
+            return knowledge
 
         null_knowledge = None if self.null_knowledge is None else telling(self.null_knowledge)
         return replace(self, knowledge=telling(self.knowledge), null_knowledge=null_knowledge)
