@@ -10,8 +10,10 @@ import pytest
 
 import seepage
 from seepage.attacks.membership.signals import log_confidence
+from seepage.audit.asked import wanted_by
 from seepage.audit.plan import everything
 from seepage.audit.references import DEFAULT, Public, Shelf, halves, models_for, references_of
+from seepage.audit.tables import AttackTable
 from seepage.audit.training import Trainer
 from seepage.core.attack import MembershipAttack
 from seepage.core.errors import ConfigError, ModelError
@@ -22,7 +24,7 @@ from seepage.core.records import Records, Splits
 from seepage.core.references import References, ReferenceSource
 from seepage.core.target import Target
 from seepage.core.victim import Update
-from seepage.core.vocabulary import Access, Modality
+from seepage.core.vocabulary import Access, Leak, Modality
 from seepage.defenses.outputs.rounding import Round
 from seepage.targets import infer_spec, wrap
 
@@ -254,3 +256,12 @@ def test_fit_many_trains_one_after_the_other_where_nothing_is_faster() -> None:
 
 def test_a_shelf_is_a_source() -> None:
     assert isinstance(_shelf(Trainer.of(Counted()), _records(10, 0), None), ReferenceSource)
+
+
+def test_auto_can_be_of_one_leak() -> None:
+    found = wanted_by(AttackTable(name="auto", leak=Leak.MEMBERSHIP))
+    assert {want.attack.leak for want in found} == {Leak.MEMBERSHIP}
+    with pytest.raises(ConfigError, match="takes no leak"):
+        wanted_by(AttackTable(name="threshold", leak=Leak.MEMBERSHIP))
+    with pytest.raises(ConfigError, match="no attack on the leak 'stealing' yet"):
+        wanted_by(AttackTable(name="all", leak=Leak.STEALING))

@@ -29,8 +29,16 @@ def wanted_by(table: AttackTable) -> list[Wanted]:
             raise ConfigError(
                 f"attack '{table.name}' takes no '{next(iter(table.options))}': name the attack to set parameters"
             )
-        listed = everything(thorough=table.name == "all")
+        listed = [
+            want
+            for want in everything(thorough=table.name == "all")
+            if table.leak is None or want.attack.leak is table.leak
+        ]
+        if not listed:
+            raise ConfigError(f"attack '{table.name}': there is no attack on the leak '{table.leak}' yet")
         return [replace(want, budget=limit) for want in listed for limit in table.limits]
+    if table.leak is not None:
+        raise ConfigError(f"attack '{table.name}' takes no leak: that chooses among the attacks of 'auto' and 'all'")
     return [Wanted(make_attack(table), table.label, limit) for limit in table.limits]
 
 

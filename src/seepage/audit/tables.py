@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from seepage.core.spec import Bounds, InputSpec
-from seepage.core.vocabulary import Access, Modality
+from seepage.core.vocabulary import Access, Leak, Modality
 
 Number = int | float
 
@@ -122,6 +122,7 @@ class AttackTable(Open):
 
     name: str
     label: str = ""
+    leak: Leak | None = Field(default=None, description='with "auto" and "all": of this leak alone')
     budget: int | None = Field(default=None, ge=1)
     budgets: list[Annotated[int, Field(ge=1)]] = []
 
