@@ -396,6 +396,12 @@ def portions(cells: Sequence[Cell], scene: Scene) -> dict[str, tuple[Shelf, rang
     return found
 
 
+def awaited(cells: Sequence[Cell], scene: Scene) -> list[tuple[int, int]]:
+    """For each set of reference models that attacks wait for: how many there are to be, and how many are missing."""
+    shelves = {shelf.key: shelf for shelf, _ in portions(cells, scene).values()}
+    return [(shelf.models, len(shelf.missing(range(shelf.models)))) for shelf in shelves.values()]
+
+
 def untrained(cells: Sequence[Cell], scene: Scene) -> dict[str, int]:
     """The tasks among `portions` that are not done yet, with what each costs."""
     return {

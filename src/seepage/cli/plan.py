@@ -20,6 +20,7 @@ def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickl
     from seepage.audit.api import setting_of_file
     from seepage.audit.config import read
     from seepage.audit.play import Stage
+    from seepage.audit.references import awaited
     from seepage.cli import terminal
     from seepage.cli.preflight import print_preflight
     from seepage.cli.summary import left_out_lines
@@ -59,6 +60,8 @@ def command(file: Path, settings: tuple[str, ...], out: Path | None, trust_pickl
     for line in left_out_lines(plan.left_out):
         console.print(Text(line, style="dim"))
     console.print(f"\n{len(plan.cells)} cells, at most {total:,} queries to ask (those to the null twin included)")
+    for told, missing in awaited(plan.cells, setting.scene):
+        console.print(f"{told} reference models to have, {missing} of them yet to train")
     print_preflight(console, setting.preflights(plan, Stage(setting.scene, setting.seed, setting.most_seen)))
     if unfinished is not None:
         console.print(f"an unfinished run would be taken up: {unfinished.path}")
