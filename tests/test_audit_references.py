@@ -11,8 +11,9 @@ import pytest
 import seepage
 from seepage.attacks.membership.signals import log_confidence
 from seepage.audit.asked import wanted_by
+from seepage.audit.halves import Public, halves
 from seepage.audit.plan import everything
-from seepage.audit.references import DEFAULT, Public, Shelf, halves, models_for, references_of
+from seepage.audit.references import DEFAULT, Shelf, models_for, references_of
 from seepage.audit.tables import AttackTable
 from seepage.audit.training import Trainer
 from seepage.core.attack import MembershipAttack

@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Bool, Float, Int
 
+from seepage.audit.halves import Public, halves
 from seepage.audit.leaks import knowledge
 from seepage.audit.plan import Cell, Wanted
 from seepage.audit.training import Trainer, source_digest
@@ -40,10 +41,6 @@ Array = np.ndarray
 
 # Models trained in one go: enough for stacking to pay, few enough that an interruption costs little.
 CHUNK = 8
-# Public records kept from every training, against which RMIA compares candidates.
-POPULATION = 1000
-# The fewest of them that are worth it.
-LEAST = 100
 # Records asked at a time.
 BATCH = 1024
 # How many models are trained where an attack wants them and nobody says how many.
@@ -51,54 +48,6 @@ DEFAULT = 16
 # The task of a run that trains some of them, before what tells it from others; what a model costs, as a victim does.
 TASK = "references "
 TRAINING = 30_000
-
-
-def halves(candidates: int, models: int, rng: np.random.Generator) -> Bool[Array, " k n"]:
-    """Which candidates each model is trained on: pairs of complementary halves, so that each is in half of all models.
-
-    Raises:
-        ConfigError: for a number of models that is odd or none.
-    """
-    if models < 2 or models % 2:
-        raise ConfigError(f"reference models come in pairs: an even number, 2 or more, was wanted, got {models}")
-    inside = np.zeros((models, candidates), dtype=bool)
-    for pair in range(0, models, 2):
-        chosen = rng.permutation(candidates)[: candidates // 2]
-        inside[pair, chosen] = True
-        inside[pair + 1] = ~inside[pair]
-    return inside
-
-
-@dataclass(frozen=True)
-class Public:
-    """Public records that can serve reference models: some are trained on, the others on none.
-
-    Attributes:
-        fill: join a model's half of the candidates where that is fewer than the victim was trained on.
-        population: kept from every training; None where there are too few.
-    """
-
-    fill: Records | None = None
-    population: Records | None = None
-
-    @classmethod
-    def of(cls, public: Records | None, like: Records, wanted: int, seed: int) -> "Public":
-        """What public records with the classes of `like` are good for.
-
-        Args:
-            public: the adversary's records; without classes, or with others, they serve nothing here.
-            like: the candidates.
-            wanted: records that a half of the candidates lacks.
-            seed: decides which record goes where.
-        """
-        if public is None or public.y is None or public.class_names != like.class_names or not len(public):
-            return cls()
-        order = stream(seed, "references", "public").permutation(len(public))
-        # Training comes second: a population is worth more to the attacks than a few more records.
-        aside = min(POPULATION, max(len(public) // 2, len(public) - wanted))
-        aside = aside if aside >= LEAST else 0
-        fill = public[np.sort(order[aside:])] if wanted > 0 and aside < len(public) else None
-        return cls(fill, public[np.sort(order[:aside])] if aside else None)
 
 
 Answers = tuple[Float[Array, " n c"], Float[Array, " z c"] | None]
