@@ -13,6 +13,7 @@ from seepage.attacks.membership.signals import log_confidence
 from seepage.audit.asked import wanted_by
 from seepage.audit.halves import Public, halves
 from seepage.audit.plan import everything
+from seepage.audit.reference_checks import GOOD, SAME
 from seepage.audit.references import DEFAULT, Shelf, models_for, references_of
 from seepage.audit.tables import AttackTable
 from seepage.audit.training import Trainer
@@ -215,8 +216,8 @@ def test_an_audit_with_references_finds_what_the_model_knows_by_heart(tmp_path: 
 def test_an_audit_trains_what_a_named_attack_needs_and_no_more(tmp_path: Path) -> None:
     fit = Counted()
     _audit(tmp_path, fit=fit)
-    # The victim, its twin, and the reference models.
-    assert len(fit.trained) == 2 + DEFAULT
+    # The victim, its twin, the reference models, and one of them again.
+    assert len(fit.trained) == 3 + DEFAULT
     plain = Counted()
     _audit(tmp_path, fit=plain, attacks="auto")
     assert len(plain.trained) == 2
@@ -257,6 +258,39 @@ def test_fit_many_trains_one_after_the_other_where_nothing_is_faster() -> None:
 
 def test_a_shelf_is_a_source() -> None:
     assert isinstance(_shelf(Trainer.of(Counted()), _records(10, 0), None), ReferenceSource)
+
+
+def test_references_are_held_against_the_victim(tmp_path: Path) -> None:
+    record = _audit(tmp_path, references=4)
+    (good,) = [check for check in record.checks if check.name == GOOD]
+    assert good.passed
+    assert "trained on 120 records each (the victim on 120)" in good.message
+    (same,) = [check for check in record.checks if check.name == SAME]
+    assert same.passed
+
+    def forgetful(x: Array, y: Array, seed: int) -> Any:
+        from sklearn.dummy import DummyClassifier
+
+        return DummyClassifier().fit(x, y)
+
+    record = _audit(tmp_path / "weak", references=4, recipe=forgetful)
+    (good,) = [check for check in record.checks if check.name == GOOD]
+    assert not good.passed
+    assert "fall short of what it was trained on" in good.message
+
+
+def test_a_recipe_that_does_not_follow_its_seed_is_told(tmp_path: Path) -> None:
+    drawn = iter(range(100))
+
+    def fit(x: Array, y: Array, seed: int) -> Any:
+        from sklearn.tree import DecisionTreeClassifier
+
+        return DecisionTreeClassifier(max_features=1, random_state=next(drawn)).fit(x, y)
+
+    record = _audit(tmp_path, references=2, fit=fit)
+    (same,) = [check for check in record.checks if check.name == SAME]
+    assert not same.passed
+    assert "trained twice on the same records under the same seed" in same.message
 
 
 def test_auto_can_be_of_one_leak() -> None:

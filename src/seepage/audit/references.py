@@ -39,6 +39,8 @@ from seepage.store.files import digest, write_arrays
 
 Array = np.ndarray
 
+# What the first model answers when it is trained a second time.
+AGAIN = "again"
 # Models trained in one go: enough for stacking to pay, few enough that an interruption costs little.
 CHUNK = 8
 # Records asked at a time.
@@ -68,6 +70,7 @@ class Shelf:
         seed: of the audit.
         folder: where answers are kept; None keeps them in this process alone.
         identity: what decides a training besides records and seed; None where that cannot be told: nothing is kept.
+        built_in: whether the recipe comes with Seepage.
         memory: answers of this process; shared with the shelves behind defenses.
         retrains, outputs: the defenses the adversary knows of: of the training, and of what is answered.
     """
@@ -82,6 +85,7 @@ class Shelf:
     seed: int
     folder: Path | None
     identity: str | None
+    built_in: bool = False
     memory: dict[str, Answers] = field(default_factory=dict[str, Answers], compare=False, repr=False)
     retrains: tuple[Defense, ...] = ()
     outputs: tuple[Defense, ...] = ()
@@ -130,13 +134,18 @@ class Shelf:
         ]
         return digest(decides)[:24]
 
+    @property
+    def trained_on(self) -> int:
+        """How many records a model is trained on."""
+        return len(self._subset(0))
+
     def parts(self) -> list[range]:
         """The models in the portions they are trained in."""
         return [range(i, min(i + CHUNK, self.models)) for i in range(0, self.models, CHUNK)]
 
     def missing(self, part: Sequence[int]) -> list[int]:
         """Those of these models that are not there yet."""
-        return [i for i in part if f"{self.key}/{i}" not in self.memory and not self._kept(i)]
+        return [i for i in part if not self._there(i)]
 
     def train(self, part: Sequence[int], moved: Callable[[int], None] | None = None) -> None:
         """Train those of these models that are missing, and keep their answers.
@@ -157,16 +166,23 @@ class Shelf:
                 moved(start + len(chunk))
 
     def again(self) -> tuple[Float[Array, " n c"], Float[Array, " n c"]]:
-        """What the first model answers to the candidates, and what it answers when it is trained once more."""
+        """What the first model answers to the candidates, and what it answers when it is trained once more.
+
+        Raises:
+            ModelError: as `get`.
+        """
         self.train(range(1))
-        return self._read(0)[0], self._trained([0])[0][0]
+        if not self._there(AGAIN):
+            self._keep(AGAIN, self._trained([0])[0])
+        return self._read(0)[0], self._read(AGAIN)[0]
 
     @property
     def _folder(self) -> Path | None:
         return None if self.folder is None or self.identity is None else self.folder / self.key
 
-    def _kept(self, model: int) -> bool:
-        return self._folder is not None and (self._folder / f"{model}.npz").is_file()
+    def _there(self, model: int | str) -> bool:
+        kept = self._folder is not None and (self._folder / f"{model}.npz").is_file()
+        return kept or f"{self.key}/{model}" in self.memory
 
     @contextmanager
     def _alone(self, model: int) -> Generator[None]:
@@ -180,13 +196,16 @@ class Shelf:
 
     def _add(self, models: Sequence[int]) -> None:
         for i, told in zip(models, self._trained(models), strict=True):
-            if self._folder is None:
-                self.memory[f"{self.key}/{i}"] = told
-            else:
-                named = {"candidates": told[0]} | ({} if told[1] is None else {"population": told[1]})
-                write_arrays(self._folder / f"{i}.npz", named)
+            self._keep(i, told)
 
-    def _read(self, model: int) -> Answers:
+    def _keep(self, model: int | str, told: Answers) -> None:
+        if self._folder is None:
+            self.memory[f"{self.key}/{model}"] = told
+        else:
+            named = {"candidates": told[0]} | ({} if told[1] is None else {"population": told[1]})
+            write_arrays(self._folder / f"{model}.npz", named)
+
+    def _read(self, model: int | str) -> Answers:
         name = f"{self.key}/{model}"
         if name in self.memory or self._folder is None:
             return self.memory[name]
@@ -315,6 +334,7 @@ def references_of(
                 seed=seed,
                 folder=runs / "references",
                 identity=trainer.identity,
+                built_in=trainer.built_in is not None,
             )
         return made[name]
 

@@ -13,6 +13,7 @@ from seepage.audit.play import Stage
 from seepage.audit.preflight import preflights
 from seepage.audit.priors import Brought
 from seepage.audit.records import Facts
+from seepage.audit.reference_checks import reference_checks
 from seepage.audit.staged import staged
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
@@ -160,11 +161,12 @@ class Setting:
     def write_facts(self, folder: RunFolder) -> None:
         """What the record says of victim, records and judge."""
         found = facts_of(self.scene)
+        looked = reference_checks(self.scene) if isinstance(self.scene, World) else []
         facts = {
             "victim": {**self.victim_facts, **found.victim},
             "data": self.data_facts,
             "judge": found.judge,
-            "checks": [check.model_dump(mode="json") for check in found.checks],
+            "checks": [check.model_dump(mode="json") for check in (*found.checks, *looked)],
         }
         write_json(folder.path / "facts.json", facts)
 
