@@ -8,6 +8,7 @@ from seepage.cases.membership import knowledge, obstacle
 from seepage.cases.world import World
 from seepage.core.record import Check
 from seepage.core.records import Records
+from seepage.core.victim import Model
 
 Array = np.ndarray
 GOOD = "reference models are as good as the victim"
@@ -25,26 +26,23 @@ def reference_checks(scene: World) -> list[Check]:
     shelf = knowledge(scene).references
     if not isinstance(shelf, Shelf) or shelf.missing(range(shelf.models)):
         return []
-    found = [as_good(shelf, scene)]
+    found = [as_good(shelf, scene.victim, scene.members, scene.nonmembers)]
     if not shelf.built_in:
         found.append(same_again(*shelf.again()))
     return found
 
 
-def as_good(shelf: Shelf, scene: World) -> Check:
+def as_good(shelf: Shelf, victim: Model, members: Records, nonmembers: Records) -> Check:
     """Whether references answer as well as the victim, what they were trained on and what they were not."""
     labels, inside = shelf.candidates.labels(), shelf.inside
     right = shelf.get().answers.argmax(axis=-1) == labels
     found = [
-        ("of what it was trained on", _accuracy(scene, scene.members), float(right[inside].mean())),
-        ("of what it was not", _accuracy(scene, scene.nonmembers), float(right[~inside].mean())),
+        ("of what it was trained on", _accuracy(victim, members), float(right[inside].mean())),
+        ("of what it was not", _accuracy(victim, nonmembers), float(right[~inside].mean())),
     ]
-    message = (
-        f"{shelf.models} reference models, trained on {shelf.trained_on:,} records each (the victim on {shelf.size:,})"
-    )
-    message += ", are right " + " and ".join(
-        f"about {theirs:.3f} {what} (the victim {own:.3f})" for what, own, theirs in found
-    )
+    told = " and ".join(f"about {theirs:.3f} {what} (the victim {own:.3f})" for what, own, theirs in found)
+    size = f"{shelf.trained_on:,} records each (the victim on {shelf.size:,})"
+    message = f"{shelf.models} reference models, trained on {size}, are right {told}"
     short = [what for what, own, theirs in found if own - theirs > SHORT]
     if short:
         message += (
@@ -69,13 +67,13 @@ def same_again(first: Float[Array, " n c"], second: Float[Array, " n c"]) -> Che
         name=SAME,
         passed=False,
         message=(
-            f"a reference model trained twice on the same records under the same seed answers {np.median(apart):.2g} apart "
-            f"in the median and {apart.max():.2g} at the most: the recipe draws from something that the seed it is given "
-            "does not decide. Findings hold of this training and another run may give others; let the recipe seed all "
-            "it draws from (x, y, seed)"
+            "a reference model trained twice on the same records under the same seed answers "
+            f"{np.median(apart):.2g} apart in the median and {apart.max():.2g} at the most: the recipe draws from "
+            "something that the seed it is given does not decide. Findings hold of this training, and another run may "
+            "give others; let the recipe seed all it draws from (x, y, seed)"
         ),
     )
 
 
-def _accuracy(scene: World, records: Records) -> float:
-    return float((scene.victim.predict(records.x).argmax(axis=1) == records.labels()).mean())
+def _accuracy(victim: Model, records: Records) -> float:
+    return float((victim.predict(records.x).argmax(axis=1) == records.labels()).mean())
