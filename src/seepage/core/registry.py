@@ -121,6 +121,12 @@ ATTACKS = Catalogue(
         "ggl": "seepage.attacks.gradient.li2022_ggl:GGL",
         "fedleak": "seepage.attacks.gradient.fan2025:FedLeak",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
+        "references": "seepage.attacks.membership.by_number:ByNumber",
+        "lira": "seepage.attacks.membership.carlini2022:LiRA",
+        "student-t": "seepage.attacks.membership.brannvall2026:StudentT",
+        "rmia": "seepage.attacks.membership.zarifzadeh2024:RMIA",
+        "base": "seepage.attacks.membership.lassila2025:BASE",
+        "shadow-classifier": "seepage.attacks.membership.shokri2017:ShadowClassifier",
     },
     "seepage.attacks",
 )

@@ -14,6 +14,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from seepage.audit.halves import Public
+from seepage.audit.references import Shelf
 from seepage.core.assumptions import Assumptions, Rung
 from seepage.core.attack import Attack
 from seepage.core.case import Case, Training
@@ -38,6 +40,7 @@ CaseFactory = Callable[[int], Case]
 
 CLASSES = 6
 OTHERS = 10
+REFERENCES = 6
 SIDE = 12
 
 
@@ -194,11 +197,19 @@ def membership_case(
     victim, null = training.fit()
     order = rng.permutation(total)
     candidates = pool[order]
+    recipe = Recipe(train, public, "gaussian")
+    # The population is of no training, the twin's and the references' included.
+    people = public[np.arange(members, total)]
+    shelf = Shelf(
+        recipe, candidates, Public(None, people), spec, total // 2, REFERENCES, 2, seed, folder=None, identity=None
+    )
+    # Trained now: an attack that finds them untrained changes what it was given, as far as anyone can see.
+    shelf.get()
     return Case(
         leak=Leak.MEMBERSHIP,
         name="gaussian",
         victim=victim,
-        knowledge=MembershipKnowledge(public=public, recipe=Recipe(train, public, "gaussian"), candidates=candidates),
+        knowledge=MembershipKnowledge(public=public, recipe=recipe, candidates=candidates, references=shelf),
         secret=MembershipSecret(is_member=order < members, candidates=candidates),
         null=null,
         baselines={"coin": Scores(rng.random(total))},
