@@ -186,11 +186,22 @@ def test_public_records_fill_up_and_stand_aside() -> None:
     assert len(few.fill) == 30
 
 
-def test_a_recipe_that_loses_a_class_says_so() -> None:
+def test_a_class_that_a_half_lacks_gets_no_score() -> None:
     def fit(x: Array, y: Array, seed: int) -> Any:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression().fit(x[y < 2], y[y < 2])
+
+    found = _shelf(Trainer.of(fit), _records(40, 0), None).get()
+    assert found.answers.shape[2] == 3
+    assert (found.answers[..., 2] == 0).all()
+
+
+def test_a_recipe_that_loses_a_class_says_so() -> None:
+    def fit(x: Array, y: Array, seed: int) -> Any:
+        import torch
+
+        return torch.nn.Linear(20, 2)
 
     with pytest.raises(ModelError, match="one of 2 classes from half"):
         _shelf(Trainer.of(fit), _records(40, 0), None).get()

@@ -30,7 +30,7 @@ from seepage.core.attack import GradientAttack
 from seepage.core.seeds import stream
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, Mode
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 Array = np.ndarray
 SETTINGS: dict[str, tuple[Mode, str]] = {

@@ -25,8 +25,7 @@ from seepage.models.client_nets import client_net
 from seepage.models.disaggregation import disaggregation
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.models.received import SILENCED, TOO_CLEAR, inspect_received
-from seepage.models.recipes import seeded
-from seepage.models.training import fit_classifier
+from seepage.models.training import fit_classifier, seeded
 
 SEEDS, SIZES, STEPS, EACH = range(10, 15), (4, 16, 64), (0, 100, 600), 20
 SPEC = InputSpec((1, 8, 8))

@@ -30,8 +30,7 @@ from seepage.core.victim import Updates
 from seepage.data import load_builtin
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, Mode
-from seepage.models.recipes import seeded
-from seepage.models.training import fit_classifier
+from seepage.models.training import fit_classifier, seeded
 from seepage.scoring.gradient_labels import overlap
 
 BATCH, DRAWS, CLASSES = 64, 20, 10

@@ -23,7 +23,7 @@ from seepage.attacks.gradient.record_columns import Behind
 from seepage.attacks.gradient.solving import Layer, solve
 from seepage.core.spec import InputSpec
 from seepage.models.federated import ClientNet, LocalTraining
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 HERE = Path(__file__).parent
 WIDTH, CLASSES, SAMPLES = 500, 10, 200_000

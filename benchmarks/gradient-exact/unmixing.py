@@ -29,7 +29,7 @@ from seepage.data import load_builtin
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.models.nets import Centred, mlp
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 CLASSES, WIDTH = 10, 300
 BATCHES = (8, 16, 32, 64)

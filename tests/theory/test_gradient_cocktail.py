@@ -24,7 +24,7 @@ from seepage.models.bottleneck import Bottleneck, with_bottleneck
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.models.nets import mlp
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 from seepage.testing.cases import gradient_case
 
 SPEC = InputSpec((3, 24, 24), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.3))

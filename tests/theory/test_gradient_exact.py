@@ -23,7 +23,7 @@ from seepage.core.target import Target
 from seepage.core.victim import Update, Updates
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 from seepage.scoring.gradient import score
 from seepage.testing.cases import gradient_case, smooth_pictures
 

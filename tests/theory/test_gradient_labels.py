@@ -37,8 +37,7 @@ from seepage.core.victim import Update, Updates
 from seepage.data import load_builtin
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, Mode
-from seepage.models.recipes import seeded
-from seepage.models.training import fit_classifier
+from seepage.models.training import fit_classifier, seeded
 from seepage.scoring.gradient_labels import by_chance, overlap
 
 SPEC, CLASSES = InputSpec((1, 8, 8)), 10

@@ -30,8 +30,7 @@ from seepage.models.disaggregation import disaggregation
 from seepage.models.federated import ClientNet, LocalTraining
 from seepage.models.planted import with_imprint
 from seepage.models.received import inspect_received
-from seepage.models.recipes import seeded
-from seepage.models.training import fit_classifier
+from seepage.models.training import fit_classifier, seeded
 from seepage.scoring.gradient import score
 
 DIGITS = load_digits()

@@ -19,7 +19,7 @@ from seepage.core.victim import Updates
 from seepage.core.vocabulary import Access
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 SPEC = InputSpec((1, 12, 12), mean=(0.3,), std=(0.4,))
 

@@ -15,7 +15,7 @@ from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality
 from seepage.defenses.outputs.labels import LabelsOnly
 from seepage.models.priors import PCAPrior
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 from seepage.testing.cases import inversion_case
 from seepage.testing.victims import ConstantVictim, TemplateVictim
 

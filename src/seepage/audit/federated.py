@@ -16,8 +16,7 @@ from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining
-from seepage.models.recipes import seeded
-from seepage.models.training import fit_classifier
+from seepage.models.training import fit_classifier, seeded
 from seepage.targets import load_network
 
 KEYS = ("net", "net_options", "build", "build_args", "weights")

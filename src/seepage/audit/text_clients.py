@@ -21,9 +21,9 @@ from seepage.core.records import Records, Splits
 from seepage.core.seeds import derive
 from seepage.core.vocabulary import Access
 from seepage.models.federated import LocalTraining
-from seepage.models.recipes import seeded
 from seepage.models.text_clients import TextNet
 from seepage.models.text_nets import TEXT_NETS, folder_net, text_net
+from seepage.models.training import seeded
 
 KEYS = ("net", "net_options", "path", "task", "vocabulary")
 TASKS = ("classification", "causal-lm")

@@ -2,9 +2,11 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
@@ -22,9 +24,10 @@ from seepage.store.files import PRIVATE, digest, write_bytes
 from seepage.targets import wrap
 from seepage.targets.torch import TorchModel
 
+log = logging.getLogger(__name__)
 Fit = Callable[..., Any]
 # Raised when a change of the training code here makes kept weights worthless.
-TRAINING = 1
+TRAINING = 2
 
 
 @dataclass(frozen=True)
@@ -72,21 +75,51 @@ class Trainer:
         """A trainer from a live callable: its code cannot be told apart for certain, so nothing is kept."""
         return cls(fit, {}, getattr(fit, "__qualname__", type(fit).__name__), None)
 
-    def recipe(self, spec: InputSpec, pool: Records, kept: Path | None) -> Recipe:
-        """The recipe over a pool of records; trained weights are kept in `kept` where they can be read back."""
+    def recipe(self, spec: InputSpec, pool: Records, kept: Path | None, processes: int = 1) -> Recipe:
+        """The recipe over a pool of records.
+
+        Args:
+            spec: one input.
+            pool: the records.
+            kept: where trained weights are kept, where they can be read back; None for nowhere.
+            processes: in how many processes several models are trained.
+        """
 
         def train(records: Records, seed: int, **changed: Any) -> Model:
-            # What a training defense asks for comes on top of the recipe's own options.
-            if changed:
-                return replace(self, options={**self.options, **changed})._trained(records, seed, spec, kept)
-            return self._trained(records, seed, spec, kept)
+            return self._changed(changed)._trained(records, seed, spec, kept)
 
-        return Recipe(train, pool, self.name)
+        def many(parts: Sequence[Records], seeds: Sequence[int], **changed: Any) -> list[Model]:
+            return self._changed(changed)._several(parts, seeds, spec, processes)
+
+        return Recipe(train, pool, self.name, many=many)
+
+    def _changed(self, options: Mapping[str, Any]) -> "Trainer":
+        """With what a training defense asks for on top of the recipe's own options."""
+        return replace(self, options={**self.options, **options}) if options else self
+
+    def _several(self, parts: Sequence[Records], seeds: Sequence[int], spec: InputSpec, processes: int) -> list[Model]:
+        """A model for each of these records: at once where the recipe can, else in so many processes."""
+        known = None if self.built_in is None else built_in(self.built_in)
+        if known is not None and known.many is not None:
+            seeds = [seed % 2**32 for seed in seeds]
+            fit, classes = known.many, len(parts[0].class_names)
+            shares = min(processes, len(parts))
+            jobs = [
+                ([part.x for part in parts[i::shares]], [part.labels() for part in parts[i::shares]], seeds[i::shares])
+                for i in range(shares)
+            ]
+            made = in_processes(lambda job: fit(*job, **{**self.options, "classes": classes}), jobs, processes)
+            order = [i for share in range(shares) for i in range(share, len(parts), shares)]
+            nets = [net for share in made for net in share]
+            return [wrap(nets[order.index(i)], spec) for i in range(len(parts))]
+        pairs = list(zip(parts, seeds, strict=True))
+        made = in_processes(lambda pair: self._made(*pair), pairs, processes)
+        return [self._wrapped(model, part, spec) for model, part in zip(made, parts, strict=True)]
 
     def _trained(self, records: Records, seed: int, spec: InputSpec, kept: Path | None) -> Model:
         path = self.kept_at(records, seed, spec, kept)
         if path is not None and path.is_file() and self.built_in is not None:
-            shape, classes = tuple(records.x.shape[1:]), int(records.labels().max()) + 1
+            shape, classes = tuple(records.x.shape[1:]), len(records.class_names)
             known = built_in(self.built_in)
             return wrap(str(path), spec, build=lambda: untrained(known, shape, classes, self.options))
         model = self._fit(records, seed, spec)
@@ -102,6 +135,10 @@ class Trainer:
         return kept / f"{digest(decides)[:24]}.safetensors"
 
     def _fit(self, records: Records, seed: int, spec: InputSpec) -> Model:
+        return self._wrapped(self._made(records, seed), records, spec)
+
+    def _made(self, records: Records, seed: int) -> Any:
+        """What the trainer makes of these records."""
         # 32 bits: as much as NumPy's and scikit-learn's seeds hold.
         seed = seed % 2**32
         before = np.random.get_state()  # noqa: NPY002 - a trainer may draw from the global generators
@@ -109,7 +146,7 @@ class Trainer:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 np.random.seed(seed)  # noqa: NPY002
-                made = self.fit(records.x, records.labels(), seed, **self.options)
+                made = self.fit(records.x, records.labels(), seed, **self._all_options(records))
         except SeepageError:
             raise
         except Exception as error:
@@ -120,7 +157,33 @@ class Trainer:
             np.random.set_state(before)  # noqa: NPY002
         if made is None:
             raise ModelError(f"the recipe '{self.name}' returned nothing; it should return the trained model")
-        return wrap(made, spec)
+        return made
+
+    def _wrapped(self, made: Any, records: Records, spec: InputSpec) -> Model:
+        # An estimator that has not seen a class of its records gives it no score, instead of fewer scores.
+        return wrap(made, spec, **({"classes": len(records.class_names)} if hasattr(made, "classes_") else {}))
+
+    def _all_options(self, records: Records) -> Mapping[str, Any]:
+        """The options, and for a built-in recipe how many classes there are: records may lack some."""
+        return self.options if self.built_in is None else {"classes": len(records.class_names), **self.options}
+
+
+def in_processes(do: Callable[[Any], Any], jobs: Sequence[Any], processes: int) -> list[Any]:
+    """What `do` gives for each job, in order: in so many processes, or here where it cannot be sent to another one."""
+    if processes == 1 or len(jobs) < 2:
+        return [do(job) for job in jobs]
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    def alone(job: Any) -> Any:
+        torch.set_num_threads(1)
+        return do(job)
+
+    try:
+        return list(Parallel(n_jobs=min(processes, len(jobs)), backend="loky")(delayed(alone)(job) for job in jobs))
+    except (PicklingError, TypeError, AttributeError, TerminatedWorkerError) as error:
+        log.info("models are trained one after the other: the recipe cannot be sent to other processes (%s)", error)
+        return [do(job) for job in jobs]
 
 
 def _keep(model: Model, path: Path) -> None:

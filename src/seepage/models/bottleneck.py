@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from seepage.core.errors import ConfigError, ModelError
 from seepage.models.last_layer import last_layer
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 if TYPE_CHECKING:
     from seepage.models.federated import ClientNet

@@ -10,7 +10,7 @@ from torch import nn
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.models.nets import Centred
 from seepage.models.nets import cnn as batchnorm_cnn
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 
 def lenet_zhu(shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -22,8 +22,8 @@ from seepage.core.victim import Update, Updates
 from seepage.models.bottleneck import Bottleneck, VariationalBottleneck, penalty_of, with_bottleneck
 from seepage.models.last_layer import last_layer
 from seepage.models.private import PerRecord, private_gradient, refuse_batch_norm
-from seepage.models.recipes import seeded
 from seepage.models.soteria import PrunedFeatures, kept_features
+from seepage.models.training import seeded
 
 Array = np.ndarray
 Mode = Literal["train", "eval"]

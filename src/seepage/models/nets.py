@@ -1,5 +1,7 @@
 """Small networks that train in seconds on an ordinary machine."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -22,6 +24,22 @@ def mlp(shape: tuple[int, ...], classes: int, hidden: int = 3000) -> nn.Module:
     return nn.Sequential(
         Centred(), nn.Flatten(), nn.Linear(int(np.prod(shape)), hidden), nn.Sigmoid(), nn.Linear(hidden, classes)
     )
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
+
+
+def layered(
+    shape: tuple[int, ...], classes: int, hidden: Sequence[int], activation: str = "relu", dropout: float = 0.0
+) -> nn.Module:
+    """Fully connected layers of these widths."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    before = int(np.prod(shape))
+    for width in hidden:
+        layers += [nn.Linear(before, width), ACTIVATIONS[activation]()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+        before = width
+    return nn.Sequential(*layers, nn.Linear(before, classes))
 
 
 class AutoencoderClassifier(nn.Module):

@@ -20,7 +20,7 @@ from seepage.core.seeds import stream
 from seepage.core.victim import Update, Updates
 from seepage.models.federated import LocalTraining, Mode
 from seepage.models.private import PerRecord, clipped_sum, noised, refuse_batch_norm
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 Array = np.ndarray
 Named = Mapping[str, Tensor]

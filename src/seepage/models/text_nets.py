@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from seepage.core.errors import ConfigError, MissingExtra, ModelError, did_you_mean
-from seepage.models.recipes import seeded
 from seepage.models.text_clients import Task, TextNet
+from seepage.models.training import seeded
 from seepage.models.word_pieces import CONTINUED, word_pieces
 
 UNKNOWN, PAD, START, END = "[UNK]", "[PAD]", "[CLS]", "[SEP]"

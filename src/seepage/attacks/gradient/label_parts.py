@@ -15,7 +15,7 @@ from seepage.core.knowledge import GradientKnowledge
 from seepage.core.outlook import Outlook
 from seepage.core.victim import Update
 from seepage.models.federated import ClientNet, Mode, Named
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 Array = np.ndarray
 # Features and softmax of some records.

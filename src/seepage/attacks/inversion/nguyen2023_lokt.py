@@ -37,7 +37,7 @@ from seepage.core.knowledge import InversionKnowledge, Knowledge
 from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality
 from seepage.models.priors import Prior
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 CHECKS = 8
 # Most answers that starts are chosen from.

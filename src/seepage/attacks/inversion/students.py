@@ -9,7 +9,7 @@ from seepage.attacks.inversion.parts import jittered
 from seepage.attacks.inversion.search import PASS
 from seepage.core.target import WhiteBox
 from seepage.models import nets
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 # Widths of the convolutional copies, one after the other: none has the sizes of a built-in victim.
 WIDTHS = (8, 16, 10)

@@ -21,8 +21,7 @@ from seepage.core.spec import InputSpec
 from seepage.core.target import WhiteBox
 from seepage.models.priors.gan_nets import LEAST_SIDE, Generator, follow
 from seepage.models.priors.gan_training import mirrored_alike
-from seepage.models.recipes import seeded
-from seepage.models.training import lit, moved
+from seepage.models.training import lit, moved, seeded
 
 Array = np.ndarray
 Tensor = torch.Tensor

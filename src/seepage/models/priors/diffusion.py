@@ -22,8 +22,7 @@ from seepage.models.device import best_device, described
 from seepage.models.priors.diffusion_nets import TIMES, Denoiser, ddim_step, ddim_undone, denoising_loss, few_times
 from seepage.models.priors.gan_training import mirrored_alike
 from seepage.models.priors.work import Work
-from seepage.models.recipes import seeded
-from seepage.models.training import moved
+from seepage.models.training import moved, seeded
 
 Array = np.ndarray
 Tensor = torch.Tensor

@@ -28,7 +28,7 @@ from seepage.models.device import best_device, described, mixed
 from seepage.models.priors.gan_nets import ClassNorm, Critic, Generator, augmented, follow
 from seepage.models.priors.pca import PCAPrior
 from seepage.models.priors.work import Work
-from seepage.models.recipes import seeded
+from seepage.models.training import seeded
 
 Array = np.ndarray
 _log = logging.getLogger(__name__)
