@@ -65,6 +65,7 @@ def _needs(package: str) -> pytest.MarkDecorator:
 def test_the_census_is_scaled_by_what_is_no_secret_of_its_people():
     adult = load_builtin("adult")
     assert adult.x.shape == (32561, 107)
+    assert adult.x.dtype == np.float32
     assert (adult.x.min(), adult.x.max()) == (0, 1)
     assert adult.class_names == ("<=50K", ">50K")
     assert adult.labels().sum() == 7841

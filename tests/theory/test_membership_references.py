@@ -170,7 +170,7 @@ def test_online_rmia_ranks_as_base_does() -> None:
 
 
 def test_the_sorted_search_counts_what_a_whole_table_counts() -> None:
-    game, attack = Game(n=300, models=8, people=90), RMIA(gamma=1.5)
+    game, attack = Game(n=300, models=8, people=90), RMIA(gamma=1.5, temperature=1.0)
     p = np.take_along_axis(game.references.answers, game.records.labels()[None, :, None], axis=2)[..., 0]
     people = game.references.population
     assert people is not None
@@ -258,14 +258,24 @@ def test_memorisation_holds_its_interval() -> None:
     assert found[:, 0].mean() == pytest.approx(0.1, abs=0.005)
 
 
-def test_the_number_of_models_decides_and_is_told() -> None:
-    for models, chosen in ((2, "rmia-offline"), (4, "student-t"), (16, "student-t"), (18, "base")):
-        game = Game(n=200, models=models, people=100)
-        guess = game.play(ByNumber())
-        assert guess.facts["chosen_test"] == chosen
-        assert guess.facts["chosen_because"] == f"of {models} reference models"
-        alone = {"student-t": StudentT(), "base": BASE(), "rmia-offline": RMIA(mode="offline")}[chosen]
-        assert np.allclose(guess.values, game.play(alone).values)
+def test_the_test_that_suits_is_chosen_without_the_victim_and_told() -> None:
+    few = Game(n=200, models=4, people=100).play(ByNumber())
+    assert few.facts["chosen_test"] == "base"
+    assert few.facts["chosen_because"] == "of 4 reference models: too few to try tests among themselves"
+    # Records of very different spread, told by many models: variances of their own are worth more than a ratio.
+    game = Game(n=1500, models=64, gap=1.5, spread=4.0)
+    guess = game.play(ByNumber())
+    assert guess.facts["chosen_test"] == "student-t"
+    assert "of 64 reference models, by rehearsals among themselves (mean AUC: base 0." in str(
+        guess.facts["chosen_because"]
+    )
+    assert np.array_equal(guess.values, game.play(StudentT()).values)
+    # Whatever the victim answers, the choice is the same.
+    game.victim = Victim(np.random.default_rng(0).dirichlet(np.ones(CLASSES), size=4000))
+    assert game.play(ByNumber()).facts["chosen_because"] == guess.facts["chosen_because"]
+    named = game.play(ByNumber(references="rmia-offline"))
+    assert named.facts["chosen_because"] == "asked for"
+    assert named.facts["chosen_test"] == "rmia-offline"
 
 
 def test_the_share_of_offline_attacks_is_settled_among_references_alone() -> None:

@@ -177,7 +177,7 @@ def adult() -> Records:
     encoder = TableEncoder.fit(frame, "onehot")
     names = ("<=50K", ">50K")
     records = Records(
-        x=encoder.transform(frame),
+        x=encoder.transform(frame).astype(np.float32),
         y=(table["Income"] == names[1]).to_numpy(dtype=np.int64),
         class_names=names,
         modality=Modality.TABLE,

@@ -25,7 +25,7 @@ class BASE(ReferenceAttack):
         mode: "online", or "offline" from the models alone that were not trained on the record.
         a: of the offline mode; None tries eleven values from 0 to 1 in rehearsals among the references, and takes the
             published .33 where there are too few for that.
-        temperature: of the softmax.
+        temperature: of the softmax; above 1, as in the published code, it lets answers close to certain differ.
     """
 
     name: ClassVar[str] = "base"
@@ -36,7 +36,7 @@ class BASE(ReferenceAttack):
 
     mode: Literal["online", "offline"] = "online"
     a: float | None = Field(default=None, ge=0, le=1)
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=2.0, gt=0)
 
     def signal(self, answers: Float[Array, " *k n c"], records: Records) -> Float[Array, " *k n"]:
         return tempered(answers, records, self.temperature)

@@ -38,14 +38,19 @@ def best_share(signals: Signals, judge: Callable[[float, Signals], Float[Array, 
 
     The mean area under the curve over rehearsals decides, the lowest of equals; the victim has no part in it.
     """
-    models = min(len(signals.inside), TRIALS)
     if len(signals.inside) < 4:
         return AUTO, "the published value: there are too few reference models to try others"
-    games = [(signals.with_victim(model), signals.inside[model]) for model in range(models)]
-    found = [float(np.mean([_auc(judge(a, game), inside) for game, inside in games])) for a in SHARES]
-    return SHARES[int(np.argmax(found))], f"by {models} rehearsals among the reference models"
+    found = [rehearsed(signals, lambda game, a=a: judge(a, game)) for a in SHARES]
+    return SHARES[int(np.argmax(found))], f"by {min(len(signals.inside), TRIALS)} rehearsals among the reference models"
 
 
-def _auc(values: Float[Array, " n"], inside: Bool[Array, " n"]) -> float:
+def rehearsed(signals: Signals, judge: Callable[[Signals], Float[Array, " n"]]) -> float:
+    """The mean area under the curve over rehearsals, each with a reference model as the victim."""
+    models = range(min(len(signals.inside), TRIALS))
+    return float(np.mean([auc(judge(signals.with_victim(model)), signals.inside[model]) for model in models]))
+
+
+def auc(values: Float[Array, " n"], inside: Bool[Array, " n"]) -> float:
+    """The area under the curve, ties counted half."""
     ranks, m = rankdata(values), int(inside.sum())
     return float((ranks[inside].sum() - m * (m + 1) / 2) / (m * (len(values) - m)))

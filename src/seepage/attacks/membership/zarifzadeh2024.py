@@ -31,7 +31,7 @@ class RMIA(ReferenceAttack):
         gamma: how many times a ratio has to exceed another, at least 1.
         a: of the offline mode; None tries eleven values from 0 to 1 in rehearsals among the references, and takes the
             paper's .33 where there are too few for that.
-        temperature: of the softmax; above 1 it lets answers close to certain differ.
+        temperature: of the softmax; above 1, as in the published code, it lets answers close to certain differ.
     """
 
     name: ClassVar[str] = "rmia"
@@ -44,7 +44,7 @@ class RMIA(ReferenceAttack):
     mode: Literal["online", "offline"] = "online"
     gamma: float = Field(default=1.0, ge=1)
     a: float | None = Field(default=None, ge=0, le=1)
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=2.0, gt=0)
 
     def signal(self, answers: Float[Array, " *k n c"], records: Records) -> Float[Array, " *k n"]:
         return np.exp(tempered(answers, records, self.temperature))
