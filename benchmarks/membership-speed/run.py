@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from seepage.audit.training import Trainer
-from seepage.core.records import Records
 from seepage.core.recipe import Recipe
+from seepage.core.records import Records
 from seepage.core.vocabulary import Modality
 from seepage.data import load_builtin
 from seepage.targets import infer_spec
