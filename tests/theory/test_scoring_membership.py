@@ -12,7 +12,8 @@ from seepage.core.records import Records
 from seepage.core.scorer import Controls
 from seepage.core.secrets import MembershipSecret
 from seepage.core.vocabulary import Modality
-from seepage.scoring.membership import MOST_EXPOSED, score
+from seepage.scoring.membership import score
+from seepage.scoring.membership_records import MOST_EXPOSED
 
 RATES = ("tpr_at_fpr_10", "tpr_at_fpr_1", "tpr_at_fpr_0_1")
 
@@ -41,11 +42,15 @@ def test_the_auc_of_normal_scores_is_the_closed_form():
 def test_a_perfect_guess_scores_at_the_maximum():
     secret = _secret(1000, 1000)
     scored = score(Scores(secret.is_member.astype(float), trace={"threshold": np.array([0.5])}), secret, Controls())
-    assert set(scored.scores) == {"auc", *RATES, "advantage"}
-    assert all(found.value == 1.0 for found in scored.scores.values())
+    assert list(scored.scores) == ["auc", *RATES, "tpr_at_fpr_0_01", "advantage", "balanced_accuracy"]
+    rarest = scored.scores["tpr_at_fpr_0_01"]
+    assert rarest.value is None
+    assert rarest.reason is not None
+    assert "10,000" in rarest.reason or "10000" in rarest.reason
+    assert all(found.value == 1.0 for name, found in scored.scores.items() if name != "tpr_at_fpr_0_01")
     leaks = {name for name, found in scored.scores.items() if found.leakage is not None and found.leakage.low > 0}
     # One in a thousand of all non-members may lie above all members with none of them among the thousand drawn.
-    assert leaks == {"auc", "tpr_at_fpr_10", "tpr_at_fpr_1", "advantage"}
+    assert leaks == {"auc", "tpr_at_fpr_10", "tpr_at_fpr_1", "advantage", "balanced_accuracy"}
     many = _secret(1000, 5000)
     found = score(Scores(many.is_member.astype(float)), many, Controls()).scores["tpr_at_fpr_0_1"]
     assert found.leakage is not None
@@ -154,7 +159,8 @@ def test_the_curves_are_those_of_the_scores():
     guess = _guess(secret, rng, 1.0)
     bare, twin = (score(guess, secret, Controls(null_model=null)).curves for null in (None, _guess(secret, rng, 0.0)))
     assert set(twin) - set(bare) == {"null_fpr", "null_tpr"}
-    assert set(bare) == {"fpr", "tpr", "tpr_low", "tpr_high", "scores_members", "scores_nonmembers"}
+    assert set(bare) == {"fpr", "tpr", "tpr_low", "tpr_high", "scores_members", "scores_nonmembers", "exposure"}
+    assert bare["exposure"].max() == pytest.approx(score(guess, secret, Controls()).exposed[0].value)
     np.testing.assert_array_equal(bare["scores_members"], guess.values[secret.is_member])
     assert len(bare["scores_nonmembers"]) == 120
     assert ((bare["tpr_low"] <= bare["tpr"]) & (bare["tpr"] <= bare["tpr_high"])).all()

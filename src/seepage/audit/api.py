@@ -1,5 +1,6 @@
 """`seepage.audit`: the product. The command line calls `audit_file`, which is the same on an audit file."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from seepage.core.spec import InputSpec
 from seepage.core.victim import Model, TextEncoder
 from seepage.core.vocabulary import Access
 from seepage.data import Reading, as_splits
+from seepage.data.profile import known_columns
 from seepage.data.texts import are_texts
 from seepage.store.where import index_url
 from seepage.targets import infer_spec, wrap
@@ -128,6 +130,7 @@ def audit(
     target: str | None = None,
     reading: Reading | None = None,
     gate: Mapping[str, float] | None = None,
+    groups: Sequence[str] = (),
     tolerance: float = 0.10,
     title: str = "",
     trust_pickle: bool = False,
@@ -167,6 +170,7 @@ def audit(
         target: for tables, the column that holds the class.
         reading: further options of how records are read (`drop`, `encode`, `missing`, `size`, ...).
         gate: leak -> leakage whose upper bound must not be exceeded.
+        groups: columns of a table whose values are groups of records that membership is looked at in.
         tolerance: upper bound of leakage below which "no leak found" is said.
         title: of the report.
         trust_pickle: whether pickled models may be loaded; a pickle runs code.
@@ -198,7 +202,7 @@ def audit(
         brought = from_python(prior, spec, Path(out) / "priors")
         models = models_for(references, attacks_of(attacks))
         live = _of_records(
-            victim, splits, spec, input, _trainer(recipe), models, judge, brought, Path(out), seed, granted
+            victim, splits, spec, input, _trainer(recipe), models, judge, brought, Path(out), seed, granted, groups
         )
     named = str(model) if isinstance(model, str | Path) else type(model).__name__
     setting = live_setting(
@@ -295,6 +299,7 @@ def _of_records(
     out: Path,
     seed: int,
     access: Access,
+    groups: Sequence[str],
 ) -> Staged:
     world = World(
         open_victim=lambda: victim,
@@ -306,7 +311,8 @@ def _of_records(
         own_judge=judge,
         adversary_spec=known_spec(declared, splits, spec),
         priors=brought.shelf,
-        references=references_of(trainer, spec, splits, models, seed, out),
+        references=references_of(trainer, spec, splits, models, seed, out, os.cpu_count() or 1),
+        groups=known_columns(groups, splits.members),
         seed=seed,
     )
     fingerprint = getattr(victim, "fingerprint", None)
@@ -318,6 +324,7 @@ def _of_records(
         # A live callable is nobody's but this call's.
         "recipe": None if trainer is None else trainer.identity or f"live {uuid4().hex}",
         "references": models,
+        "groups": list(groups),
         "judge": "auto" if judge is None else "own",
         "prior": brought.identity,
     }

@@ -87,6 +87,8 @@ class Stage:
                 headline=scored.headline or None,
                 scores=dict(scored.scores),
                 exposed=list(scored.exposed),
+                groups=list(scored.groups),
+                spread=list(scored.spread),
                 artifacts=artifacts,
                 facts={**case.facts, **guess.facts, **scored.facts, **_fingerprints(case)},
                 notes=[*guess.notes, *scored.notes],

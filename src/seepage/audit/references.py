@@ -295,7 +295,13 @@ class _Remembered:
 
 
 def references_of(
-    trainer: Trainer | None, spec: InputSpec, splits: Splits, models: int, seed: int, runs: Path
+    trainer: Trainer | None,
+    spec: InputSpec,
+    splits: Splits,
+    models: int,
+    seed: int,
+    runs: Path,
+    processes: int = 1,
 ) -> Callable[[Records], Shelf] | None:
     """What gives reference models for candidates; None without a recipe, or where none are wanted.
 
@@ -306,6 +312,7 @@ def references_of(
         models: how many.
         seed: of the audit.
         runs: folder of the runs, beside which answers are kept.
+        processes: in how many processes models are trained; one where the audit itself has several.
 
     Raises:
         ConfigError: for a number of models that is odd.
@@ -324,7 +331,7 @@ def references_of(
         if name not in made:
             wanting = len(splits.members) - len(candidates) // 2
             made[name] = Shelf(
-                recipe=trainer.recipe(spec, candidates, None),
+                recipe=trainer.recipe(spec, candidates, None, processes),
                 candidates=candidates,
                 public=Public.of(splits.public, candidates, wanting, seed),
                 spec=spec,

@@ -37,6 +37,7 @@ from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
 from seepage.core.vocabulary import Access, closure
+from seepage.data.profile import known_columns
 from seepage.targets import infer_spec, open_victim
 
 
@@ -192,6 +193,7 @@ def _classifier(given: Given) -> Staged:
         adversary_spec=known_spec(given.declared, splits, spec),
         priors=brought.shelf,
         references=references_of(trainer, spec, splits, models, config.seed, given.runs),
+        groups=known_columns(config.report.groups, splits.members),
         seed=config.seed,
     )
 
@@ -218,6 +220,7 @@ def _classifier(given: Given) -> Staged:
             "victim": {"kind": table.kind, **fingerprints(options)},
             "recipe": None if trainer is None else trainer.identity,
             "references": models,
+            "groups": config.report.groups,
         },
         access=table.access,
         data_facts=data_facts(splits),

@@ -184,6 +184,7 @@ class ReportTable(Table):
     """`[report]`: what may be shown."""
 
     show_records: bool = False
+    groups: list[str] = Field(default=[], description="columns of a table whose values are groups of records")
 
 
 class RunTable(Table):

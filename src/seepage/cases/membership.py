@@ -12,6 +12,7 @@ from seepage.core.records import Records
 from seepage.core.secrets import MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.vocabulary import Leak
+from seepage.data.profile import profile
 
 MIN_NONMEMBERS = 10
 
@@ -72,7 +73,7 @@ def build(world: World, form: str = "") -> Case:
         name="membership",
         victim=world.victim,
         knowledge=knowledge(world),
-        secret=MembershipSecret(is_member=is_member, candidates=candidates),
+        secret=MembershipSecret(is_member=is_member, candidates=candidates, profile=profile(candidates, world.groups)),
         null=twin,
         baselines=baselines,
         training=world.training,

@@ -51,6 +51,7 @@ class World(Scene):
         judge_kind: which family of judge to train; "auto" takes one that is not the victim's.
         priors: where the adversary gets its priors from.
         references: gives the adversary's reference models for the candidates of membership; None where it has none.
+        groups: columns of a table whose values are groups that membership is looked at in.
         seed: of the audit.
     """
 
@@ -64,6 +65,7 @@ class World(Scene):
     adversary_spec: InputSpec | None = None
     priors: PriorSource | None = None
     references: Callable[[Records], ReferenceSource] | None = None
+    groups: tuple[str, ...] = ()
 
     @property
     def modality(self) -> Modality:

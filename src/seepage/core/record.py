@@ -67,6 +67,44 @@ class Exposure(_Part):
     control: float | None = Field(default=None, description="the same measure without the model")
     evidence: str
     index: int | None = Field(default=None, description="row of the finding's gallery arrays")
+    memorised: Estimate | None = Field(
+        default=None,
+        description="membership with reference models: how much likelier the record's class is where it was trained on "
+        "than where it was not, with its interval over models",
+    )
+    reasons: list[str] = Field(
+        default_factory=list[str], description="what of the record itself makes it stand out, from the records alone"
+    )
+
+
+class Group(_Part):
+    """How membership shows in one group of records, against all others."""
+
+    axis: str = Field(description="what records are grouped by: class, rarity, a column of the table")
+    name: str
+    members: int
+    nonmembers: int
+    auc: Estimate | None = Field(default=None, description="null when it cannot be estimated; `reason` says why")
+    found: Estimate | None = Field(
+        default=None, description="share of its members above 99 % of all non-members; null where these are too few"
+    )
+    rest: float | None = Field(default=None, description="the mean AUC within the other groups of the axis")
+    p_value: float | None = Field(
+        default=None, description="one-sided, corrected for all groups of the finding: of leaking no more than the rest"
+    )
+    flagged: bool = Field(default=False, description="leaks more than the rest, at 5 % after correction")
+    reason: str | None = None
+
+
+class Spread(_Part):
+    """How a score varies from training to training, from reference models that played the victim."""
+
+    score: str
+    targets: int
+    mean: Estimate = Field(description="over targets, with Student's t interval of the mean")
+    deviation: float = Field(description="standard deviation over targets")
+    least: float
+    most: float
 
 
 class Artifact(_Part):
@@ -121,6 +159,8 @@ class Finding(_Part):
     headline: str | None = Field(default=None, description="name of the score the verdict rests on")
     scores: dict[str, Score] = Field(default_factory=dict[str, Score])
     exposed: list[Exposure] = Field(default_factory=list[Exposure])
+    groups: list[Group] = Field(default_factory=list[Group])
+    spread: list[Spread] = Field(default_factory=list[Spread])
     artifacts: list[Artifact] = Field(default_factory=list[Artifact])
     facts: dict[str, float | str | None] = Field(default_factory=dict[str, float | str | None])
     confounded: str | None = Field(default=None, description="why the score may not be due to the model")

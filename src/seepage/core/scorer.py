@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from seepage.core.guess import Guess
-from seepage.core.record import Exposure, Score
+from seepage.core.record import Exposure, Group, Score, Spread
 from seepage.core.secrets import Secret
 
 Array = np.ndarray
@@ -36,6 +36,8 @@ class Scored:
         scores: by name; `headline` is the one the verdict rests on. Both are empty where nothing is known that a
             guess could be held against; `facts["unscored"]` then says why.
         exposed: members or classes, most exposed first.
+        groups: how leakage shows in groups of records.
+        spread: how scores vary from training to training.
         gallery: arrays that show what was recovered (private).
         curves: arrays that hold no private data (ROC, say).
         facts: figures for the report.
@@ -44,6 +46,8 @@ class Scored:
     scores: Mapping[str, Score]
     headline: str
     exposed: tuple[Exposure, ...] = ()
+    groups: tuple[Group, ...] = ()
+    spread: tuple[Spread, ...] = ()
     gallery: Mapping[str, Array] = field(default_factory=dict[str, Array])
     curves: Mapping[str, Array] = field(default_factory=dict[str, Array])
     facts: Mapping[str, float | str | None] = field(default_factory=dict[str, float | str | None])

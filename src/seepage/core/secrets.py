@@ -1,6 +1,6 @@
 """What only the scorer sees. Attacks must not import this module (checked in CI)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -71,11 +71,37 @@ class TextInversionSecret(Secret):
 
 
 @dataclass(frozen=True)
+class Profile:
+    """What makes records stand out among others, from the records alone.
+
+    Attributes:
+        outlier: (n,) share of the records that lie nearer to their nearest ones of the same class.
+        stranger: (n,) whether most of the nearest records are of another class: mislabelled, perhaps.
+        copies: (n,) how many others are (nearly) the same.
+        small_class: (n,) whether its class has less than half of an even share of the records.
+        groups: for each axis (class, rarity, a column) the group of every record.
+    """
+
+    outlier: Float[Array, " n"]
+    stranger: Bool[Array, " n"]
+    copies: Int[Array, " n"]
+    small_class: Bool[Array, " n"]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+
+@dataclass(frozen=True)
 class MembershipSecret(Secret):
-    """Which candidates were trained on."""
+    """Which candidates were trained on.
+
+    Attributes:
+        is_member: (n,) which.
+        candidates: the records.
+        profile: what makes them stand out; None where nobody looked.
+    """
 
     is_member: Bool[Array, " n"] = field(kw_only=True)
     candidates: Records = field(kw_only=True)
+    profile: Profile | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

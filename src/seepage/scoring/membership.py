@@ -13,17 +13,21 @@ from jaxtyping import Bool, Float
 
 from seepage.core.errors import DataError
 from seepage.core.guess import Guess, Scores
-from seepage.core.record import Exposure, Score
+from seepage.core.record import Estimate, Score
 from seepage.core.scorer import Controls, Scored
 from seepage.core.secrets import MembershipSecret, Secret
 from seepage.scoring import controls as against
-from seepage.scoring import ranks
+from seepage.scoring import membership_groups, membership_records, ranks
 
 Array = np.ndarray
 
 HEADLINE = "auc"
-MOST_EXPOSED = 100
-_RATES = {"tpr_at_fpr_10": (0.1, "10 %"), "tpr_at_fpr_1": (0.01, "1 %"), "tpr_at_fpr_0_1": (0.001, "0.1 %")}
+_RATES = {
+    "tpr_at_fpr_10": (0.1, "10 %"),
+    "tpr_at_fpr_1": (0.01, "1 %"),
+    "tpr_at_fpr_0_1": (0.001, "0.1 %"),
+    "tpr_at_fpr_0_01": (0.0001, "0.01 %"),
+}
 _AUC_METHOD = (
     "Newcombe 2006 method 5 with DeLong's variance, and DeLong on the logit scale, the wider; "
     "differences by squaring and adding with DeLong's correlation; against chance also Mann-Whitney's test"
@@ -74,9 +78,9 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     """Scores of `Scores` against a `MembershipSecret`.
 
     - `auc` (headline): the probability that a member scores above a non-member, ties counted half; chance 0.5.
-    - `tpr_at_fpr_10`, `tpr_at_fpr_1`, `tpr_at_fpr_0_1`: the share of members found when at most 10 %, 1 %,
-      0.1 % of the non-members are accused; chance is that rate; null with a reason when there are too few
-      non-members.
+    - `tpr_at_fpr_10`, `tpr_at_fpr_1`, `tpr_at_fpr_0_1`, `tpr_at_fpr_0_01`: the share of members found when at most
+      10 %, 1 %, 0.1 %, 0.01 % of the non-members are accused; chance is that rate; null with a reason when there are
+      too few non-members.
     - `advantage`: TPR - FPR where the candidates scoring above `guess.trace["threshold"]` are accused; only
       when the attack fixed a threshold before it saw the scores. The best of all thresholds is not
       reported: it is above zero for a blind guess.
@@ -128,12 +132,60 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     advantage = _advantage(value, no_model, null, controls.missing)
     if advantage is not None:
         scores[advantage.name] = advantage
+        scores["balanced_accuracy"] = _balanced(advantage)
+    known = membership_records.memorised(guess, len(is_member))
+    twin = None if null is None else (null.pos, null.neg)
+    found = membership_records.exposed((value.pos, value.neg), twin, known, secret)
+    curves = _curves(value, null) | {"exposure": membership_records.shares_below(value.pos, value.neg)}
+    if known is not None:
+        curves["memorised"] = known[is_member]
+    values = np.empty(len(is_member))
+    values[is_member], values[~is_member] = value.pos, value.neg
+    common = None if secret.profile is None else membership_records.commonest(found, secret.profile)
     return Scored(
         scores=scores,
         headline=HEADLINE,
-        exposed=_exposed(value, null, secret),
-        curves=_curves(value, null),
-        facts={"members": float(members), "nonmembers": float(nonmembers)},
+        exposed=found,
+        groups=() if secret.profile is None else membership_groups.groups(values, is_member, secret.profile),
+        spread=membership_groups.spread(guess, len(is_member)),
+        curves=curves,
+        facts={
+            "members": float(members),
+            "nonmembers": float(nonmembers),
+            **({} if common is None else {"most_exposed": common}),
+        },
+    )
+
+
+def _balanced(advantage: Score) -> Score:
+    """Balanced accuracy, (1 + advantage) / 2, with everything that is said of the advantage."""
+
+    def halved(part: Estimate | None) -> Estimate | None:
+        if part is None:
+            return None
+        value, low, high = ((1 + end) / 2 for end in (part.value, part.low, part.high))
+        return Estimate(value=value, low=low, high=high)
+
+    def half(end: float | None) -> float | None:
+        return None if end is None else (1 + end) / 2
+
+    leakage = advantage.leakage
+    if leakage is not None:
+        leakage = Estimate(value=leakage.value / 2, low=leakage.low / 2, high=leakage.high / 2)
+    return advantage.model_copy(
+        update={
+            "name": "balanced_accuracy",
+            "title": "Balanced accuracy at the attack's own threshold",
+            "value": half(advantage.value),
+            "low": half(advantage.low),
+            "high": half(advantage.high),
+            "chance": 0.5,
+            "controls": {name: halved(part) for name, part in advantage.controls.items()},
+            "no_model_parts": {
+                name: part for name, one in advantage.no_model_parts.items() if (part := halved(one)) is not None
+            },
+            "leakage": leakage,
+        }
     )
 
 
@@ -191,34 +243,6 @@ def _advantage(
         unit="record",
         method=_ADVANTAGE_METHOD,
     )
-
-
-def _exposed(value: _Split, null: _Split | None, secret: MembershipSecret) -> tuple[Exposure, ...]:
-    """Members by the share of non-members that score below them."""
-
-    def share_below(part: _Split) -> Float[Array, " m"]:
-        return np.searchsorted(np.sort(part.neg), part.pos, side="left") / len(part.neg)
-
-    shares = share_below(value)
-    twin = None if null is None else share_below(null)
-    rows = np.nonzero(secret.is_member)[0]
-    # Members that score alike are told apart by how ordinary they look to the twin, then by their score.
-    order = np.lexsort((np.arange(len(rows)), -value.pos, np.zeros(len(rows)) if twin is None else twin, -shares))
-    exposed: list[Exposure] = []
-    for place, i in enumerate(order[:MOST_EXPOSED]):
-        text = f"scores above {shares[i]:.1%} of the {len(value.neg)} non-members"
-        if twin is not None:
-            text += f"; under the twin that never saw it, above {twin[i]:.1%}"
-        exposed.append(
-            Exposure(
-                id=secret.candidates.ids[rows[i]],
-                rank=place + 1,
-                value=float(shares[i]),
-                control=None if twin is None else float(twin[i]),
-                evidence=text,
-            )
-        )
-    return tuple(exposed)
 
 
 def _curves(value: _Split, null: _Split | None) -> dict[str, Array]:
