@@ -26,6 +26,7 @@ from seepage.report.load import load_all, load_record
 from seepage.report.marks import bullets as _list
 from seepage.report.marks import safe as _safe
 from seepage.report.marks import table as _table
+from seepage.report.risk import risk_view
 from seepage.report.story import Story, stories, untried
 from seepage.report.toml import toml_text
 from seepage.report.updates import update_views
@@ -84,6 +85,7 @@ def render_markdown(
         _updates(record, arrays),
         _defenses(record),
         _rates(record),
+        _risk(record),
         _rankings(record, show_records),
         _checks(record),
         _limits(record),
@@ -237,6 +239,52 @@ def _rates(record: AuditRecord) -> str:
     return (
         "## Members found at few false accusations\n\n" + _table(("Attack", "Measure", "Found"), rows) if rows else ""
     )
+
+
+def _risk(record: AuditRecord) -> str:
+    view = risk_view(record)
+    if view is None:
+        return ""
+    parts = [
+        f"## Who is at risk\n\nBy the attack that leaks most, {_safe(view.finding.title)}.",
+        _list([_safe(sentence) for sentence in (*view.sentences, *filter(None, [view.missing]))]),
+    ]
+    if view.spread:
+        rows = [
+            [words, str(s.targets), numbers.estimate(s.mean), numbers.short(s.deviation), _between(s.least, s.most)]
+            for words, s in view.spread
+        ]
+        parts.append(_table(("From training to training", "Models attacked", "Mean", "Deviation", "Range"), rows))
+    rows = [
+        [
+            _safe(axis.name),
+            _safe(g.name),
+            f"{g.members} / {g.nonmembers}",
+            numbers.estimate(g.auc) if g.auc else f"not estimable: {_safe(g.reason or '')}",
+            numbers.short(g.rest),
+            f"**more at risk**, {numbers.p_text(g.p_value)}" if g.flagged else "",
+        ]
+        for axis in view.axes
+        for g in axis.groups
+    ]
+    if rows:
+        parts.append(_table(("By", "Group", "Members / others", "AUC", "Other groups", ""), rows))
+    rows = [
+        [
+            str(e.rank),
+            _safe(e.id),
+            numbers.short(e.value),
+            numbers.estimate(e.memorised) if e.memorised else "–",
+            _safe("; ".join(e.reasons)),
+        ]
+        for e in view.listed
+    ]
+    parts.append(_table(("Rank", "Member", "Above", "Memorised", "What makes it stand out"), rows))
+    return "\n\n".join(parts)
+
+
+def _between(low: float, high: float) -> str:
+    return f"{numbers.short(low)} to {numbers.short(high)}"
 
 
 def _rankings(record: AuditRecord, show_records: bool) -> str:
