@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "Hold two runs against each other.",
     "runs": "List the runs.",
     "prior": "Train a prior from public records, or show one.",
+    "corpus": "Put canaries into training data before a model is trained on it.",
     "doctor": "Say which versions and devices are here and what each extra enables.",
 }
 

@@ -1,0 +1,245 @@
+"""Canaries of an audit: written into a user's data with a manifest, read back, or made and inserted here."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from seepage import __version__
+from seepage.audit.tables import CanariesTable, ClaimTable
+from seepage.core.canaries import Canaries, Claim
+from seepage.core.errors import ConfigError, DataError
+from seepage.core.records import Records, Splits
+from seepage.core.seeds import derive
+from seepage.core.spec import InputSpec
+from seepage.data import Reading, as_splits
+from seepage.data.canaries import canaries_of, without_canaries
+from seepage.data.canary_files import Asked, Made, content_digest, form_of, suffix_of, with_canaries
+from seepage.store.files import PRIVATE, PUBLIC, digest, write_bytes
+
+MANIFEST = "seepage canaries"
+MANIFEST_VERSION = "1.0"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Place(_Part):
+    """A file or folder as it was when the manifest was written."""
+
+    path: str
+    sha256: str
+    records: int
+
+
+class Canary(_Part):
+    """One canary: what it is called in the file of canaries, and how its coin fell."""
+
+    id: str
+    included: bool
+    class_name: str
+    sha256: str
+
+
+class Manifest(_Part):
+    """What was inserted into a data set: the secret of an audit. Keep it from whoever trains the model."""
+
+    what: Literal["seepage canaries"] = MANIFEST
+    schema_version: Literal["1.0"] = MANIFEST_VERSION
+    version: str
+    made: str
+    kind: str
+    seed: int
+    probability: float = 0.5
+    target: str | None
+    id: str | None
+    source: Place
+    data: Place
+    records: Place
+    canaries: list[Canary]
+
+
+def write_canaries(data: Path, out: Path, manifest: Path, asked: Asked) -> Manifest:
+    """Write a data set with canaries in it to `out`, the manifest, and the canaries' records beside the manifest.
+
+    The manifest and the records have mode 0600.
+
+    Raises:
+        ConfigError: where something would be overwritten, or canaries cannot be drawn.
+        DataError: for data that cannot be read.
+        StoreError: where it cannot be written.
+    """
+    suffix = suffix_of(data)
+    if suffix_of(out) != suffix:
+        ends = f"end in {suffix}" if suffix else "name a folder"
+        raise ConfigError(f"--out {out} should {ends}, as {data.name} does")
+    if manifest.suffix.lower() != ".json":
+        raise ConfigError(f"--manifest wants the name of a .json file, got {manifest}")
+    records = manifest.with_name(f"{manifest.stem}.records{suffix}")
+    for place in (out, manifest, records):
+        if place.exists():
+            raise ConfigError(f"{place} is there already and is not overwritten: give another name, or remove it")
+    made = with_canaries(data, asked)
+    _write(out, made.data, PUBLIC)
+    _write(records, made.records, PRIVATE)
+    told = Manifest(
+        version=__version__,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        kind=asked.kind,
+        seed=asked.seed,
+        target=asked.target,
+        id=asked.id,
+        source=Place(path=data.name, sha256=content_digest(data), records=made.before),
+        data=Place(path=out.name, sha256=content_digest(out), records=made.after),
+        records=Place(path=records.name, sha256=content_digest(records), records=len(made.ids)),
+        canaries=_listed(made),
+    )
+    write_bytes(manifest, (told.model_dump_json(indent=1) + "\n").encode(), PRIVATE)
+    return told
+
+
+def _write(place: Path, files: Mapping[str, bytes], mode: int) -> None:
+    for name, content in files.items():
+        write_bytes(place / name if name else place, content, mode)
+
+
+def _listed(made: Made) -> list[Canary]:
+    each = zip(made.ids, made.included, made.classes, made.marks, strict=True)
+    return [Canary(id=i, included=bool(coin), class_name=c, sha256=mark) for i, coin, c, mark in each]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at `path`.
+
+    Raises:
+        ConfigError: when there is none, or it is not one that this version reads.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"canaries: no manifest at {path}: `seepage corpus canaries` writes one beside the data"
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"canaries: {path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("what") != MANIFEST:
+        raise ConfigError(f"canaries: {path} is no manifest of `seepage corpus canaries`")
+    if content.get("schema_version") != MANIFEST_VERSION:
+        raise ConfigError(
+            f"canaries: {path} is a manifest of version {content.get('schema_version')}, this version reads "
+            f"{MANIFEST_VERSION}: audit with the version of Seepage that wrote it"
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"canaries: {path} is damaged: {where}: {first['msg']}") from error
+
+
+def read_canaries(path: Path, members: Records, like: Any, spec: InputSpec | None, reading: Reading) -> Canaries:
+    """The canaries of a manifest, read as the members were.
+
+    Args:
+        path: of the manifest; the file of records lies beside it.
+        members: as they were read.
+        like: what the members were read from: the categories of a table's columns are those found in it.
+        spec: the victim's input.
+        reading: how the members were read.
+
+    Raises:
+        ConfigError: as `read_manifest`.
+        DataError: for a file of records that is gone or changed, or cannot be read.
+    """
+    manifest = read_manifest(path)
+    place = path.parent / manifest.records.path
+    if not place.exists():
+        raise DataError(f"canaries: the records of {path.name} should lie beside it as {manifest.records.path}")
+    if content_digest(place) != manifest.records.sha256:
+        raise DataError(f"canaries: {place} is not what it was when {path.name} was written: take the file from then")
+    whole = replace(reading, limit=None, id=None, missing="error")
+    if form_of(place) == "table":
+        # Read beside the members, whose columns and categories are those of the canaries.
+        found = as_splits(like, place, spec=spec, reading=replace(whole, missing=reading.missing)).nonmembers
+    else:
+        found = as_splits(members, place, spec=spec, reading=whole).nonmembers
+    if found is None or len(found) != len(manifest.canaries):
+        got = 0 if found is None else len(found)
+        raise DataError(
+            f"canaries: {manifest.records.path} gives {got} records for {len(manifest.canaries)} canaries: read the "
+            'data so that none is left out (missing = "drop" leaves records out)'
+        )
+    if form_of(place) == "pictures":
+        by_name = {name: row for row, name in enumerate(found.ids)}
+        found = found[[by_name[canary.id] for canary in manifest.canaries]]
+    coins = np.array([canary.included for canary in manifest.canaries])
+    ids = tuple(f"canary {i + 1}" for i in range(len(coins)))
+    note = f"{len(coins)} {manifest.kind} canaries, {int(coins.sum())} of them included, by the manifest {path.name}."
+    return Canaries(replace(found, ids=ids, source=path.name), coins, manifest.kind, manifest.seed, (note,))
+
+
+def staged_canaries(
+    table: CanariesTable | None,
+    splits: Splits,
+    like: Any,
+    spec: InputSpec,
+    reading: Reading,
+    seed: int,
+    base: Path,
+    made_here: bool,
+) -> tuple[Splits, Canaries | None]:
+    """The splits without canaries among the members, and the canaries of an audit.
+
+    Args:
+        table: what the audit says of canaries.
+        splits: the records as given, with included canaries among the members where there is a manifest.
+        like: what the members were read from.
+        spec: the victim's input.
+        reading: how the members were read.
+        seed: of the audit.
+        base: folder that the manifest's path starts from.
+        made_here: whether the victim is trained here, so that canaries can be inserted.
+
+    Raises:
+        ConfigError, DataError: for canaries that cannot be read, found or made.
+    """
+    if table is None:
+        return splits, None
+    if table.manifest is not None:
+        path = Path(table.manifest).expanduser()
+        path = path if path.is_absolute() else base / path
+        given = read_canaries(path, splits.members, like, spec, reading)
+        members, canaries = without_canaries(splits.members, given)
+        return replace(splits, members=members), canaries
+    if not made_here:
+        raise ConfigError(
+            "canaries: they can be inserted here only where the victim is trained here ([victim] kind = \"recipe\"; in "
+            "Python audit(None, recipe=...)): for a victim of your own, write them into its data with `seepage corpus "
+            'canaries`, train on that, and give [canaries] manifest = "canaries.json"'
+        )
+    made, members = canaries_of(
+        splits.members, table.kind, table.count or 0, table.seed or derive(seed, "canaries"), splits.public
+    )
+    return replace(splits, members=members), made
+
+
+def canaries_identity(canaries: Canaries | None, claim: Claim | None) -> dict[str, Any]:
+    """What of canaries and claim decides results; nothing where there are none."""
+    if canaries is None and claim is None:
+        return {}
+    told = None if canaries is None else [canaries.records.digest(), digest(canaries.included.tolist()), canaries.seed]
+    said = None if claim is None else [claim.epsilon, claim.delta, claim.family, claim.attack]
+    return {"canaries": told, "claim": said}
+
+
+def claim_of(table: ClaimTable | None) -> Claim | None:
+    """The claim of an audit file."""
+    if table is None:
+        return None
+    return Claim(table.epsilon, table.delta, table.family, table.attack)
