@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seepage import __version__
+from seepage.audit.config import explain
 from seepage.audit.tables import CanariesTable, ClaimTable
 from seepage.core.canaries import Canaries, Claim
 from seepage.core.errors import ConfigError, DataError
@@ -22,6 +23,7 @@ from seepage.data.canaries import canaries_of, without_canaries
 from seepage.data.canary_files import Asked, Made, content_digest, form_of, suffix_of, with_canaries
 from seepage.store.files import PRIVATE, PUBLIC, digest, write_bytes
 
+T = TypeVar("T", bound=BaseModel)
 MANIFEST = "seepage canaries"
 MANIFEST_VERSION = "1.0"
 
@@ -229,6 +231,63 @@ def staged_canaries(
     return replace(splits, members=members), made
 
 
+def given_canaries(
+    given: Canaries | Mapping[str, Any] | Path | str | None,
+    splits: Splits,
+    like: Any,
+    spec: InputSpec,
+    reading: Reading,
+    seed: int,
+    made_here: bool,
+) -> tuple[Splits, Canaries | None]:
+    """The same for a call from Python: a manifest, a table like `[canaries]`, or canaries.
+
+    Raises:
+        ConfigError, DataError: as `staged_canaries`.
+    """
+    if isinstance(given, Canaries):
+        records = given.records
+        if records.x.shape[1:] != splits.members.x.shape[1:] or records.class_names != splits.members.class_names:
+            raise DataError(
+                f"canaries: records like the members were wanted, shape {splits.members.x.shape[1:]} of "
+                f"{len(splits.members.class_names)} classes; got shape {records.x.shape[1:]} of "
+                f"{len(records.class_names)}"
+            )
+        return splits, given
+    if isinstance(given, str | Path):
+        given = {"manifest": str(given)}
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"canaries: the path of a manifest, a table or Canaries were wanted, got {given!r}")
+    table = None if given is None else _table(CanariesTable, given, "canaries")
+    return staged_canaries(table, splits, like, spec, reading, seed, Path(), made_here)
+
+
+def given_claim(given: Claim | Mapping[str, Any] | float | None, canaries: Canaries | None) -> Claim | None:
+    """The claim of a call from Python.
+
+    Raises:
+        ConfigError: for a claim that cannot be, or one without canaries.
+    """
+    if given is None:
+        return None
+    if canaries is None:
+        raise ConfigError("claim: it is held against canaries, and there are none: give canaries=")
+    if isinstance(given, Claim):
+        return given
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        given = {"epsilon": given}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"claim: epsilon, or a table with epsilon and delta was wanted, got {given!r}")
+    return claim_of(_table(ClaimTable, given, "claim"))
+
+
+def _table(cls: type[T], given: Mapping[str, Any], where: str) -> T:
+    try:
+        return cls.model_validate(dict(given))
+    except ValidationError as error:
+        raise explain(error, where, {"": cls}) from error
+
+
 def canaries_identity(canaries: Canaries | None, claim: Claim | None) -> dict[str, Any]:
     """What of canaries and claim decides results; nothing where there are none."""
     if canaries is None and claim is None:
@@ -236,6 +295,14 @@ def canaries_identity(canaries: Canaries | None, claim: Claim | None) -> dict[st
     told = None if canaries is None else [canaries.records.digest(), digest(canaries.included.tolist()), canaries.seed]
     said = None if claim is None else [claim.epsilon, claim.delta, claim.family, claim.attack]
     return {"canaries": told, "claim": said}
+
+
+def canary_facts(canaries: Canaries | None) -> dict[str, float | str | None]:
+    """What the record says of canaries among the facts of its data."""
+    if canaries is None:
+        return {}
+    told = " ".join(canaries.notes)
+    return {"canaries": float(len(canaries)), "canaries_included": float(canaries.included.sum()), "canaries_made": told}
 
 
 def claim_of(table: ClaimTable | None) -> Claim | None:

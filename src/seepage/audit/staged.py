@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from seepage.audit.canaries import canaries_identity, canary_facts, claim_of, staged_canaries
 from seepage.audit.captured import captured_name, from_file, spec_of
 from seepage.audit.captured_texts import from_file as from_captured_texts
 from seepage.audit.config import CAPTURED, AuditConfig
@@ -14,11 +15,13 @@ from seepage.audit.federated import federation
 from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.priors import Brought, from_table
 from seepage.audit.records import (
+    beside,
     checked,
     data_facts,
     known_spec,
     packages,
     read_data,
+    reading_of,
     spec_identity,
     splits_identity,
 )
@@ -35,6 +38,7 @@ from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
 from seepage.core.vocabulary import Access, closure
+from seepage.data import Reading
 from seepage.targets import infer_spec, open_victim
 
 
@@ -156,6 +160,18 @@ def _classifier(given: Given) -> Staged:
     if config.federated is not None:
         raise ConfigError('[federated] belongs to [victim] kind = "federated"')
     spec, splits = given.read()
+    splits, canaries = staged_canaries(
+        config.canaries,
+        splits,
+        None if config.data.members is None else beside(config.data.members, given.base),
+        spec,
+        Reading() if config.data.builtin is not None else reading_of(config.data),
+        config.seed,
+        given.base,
+        made_here=config.victim.kind == "recipe",
+    )
+    claim = claim_of(config.claim)
+    trained = splits.members if canaries is None else splits.members.joined(canaries.inserted)
     brought = given.brought(spec)
     kept = given.runs / "models"
     trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
@@ -169,7 +185,8 @@ def _classifier(given: Given) -> Staged:
             )
         if recipe is None:
             raise ConfigError('[victim] kind = "recipe" needs a [recipe]')
-        open_it = _from_recipe(recipe, splits, config.seed)
+        inserting = recipe if canaries is None else recipe.with_extra(canaries.inserted)
+        open_it = _from_recipe(inserting, splits, config.seed)
     else:
 
         def open_it() -> Model:
@@ -187,6 +204,8 @@ def _classifier(given: Given) -> Staged:
         judge_kind=config.judge.kind,
         adversary_spec=known_spec(given.declared, splits, spec),
         priors=brought.shelf,
+        canaries=canaries,
+        claim=claim,
         seed=config.seed,
     )
 
@@ -195,7 +214,7 @@ def _classifier(given: Given) -> Staged:
             return None
         if name == "victim":
             wants = table.kind == "recipe"
-            return trainer.kept_at(splits.members, derive(config.seed, "victim"), spec, kept) if wants else None
+            return trainer.kept_at(trained, derive(config.seed, "victim"), spec, kept) if wants else None
         records = world.twin_records
         return None if records is None else trainer.kept_at(records, derive(config.seed, "victim"), spec, kept)
 
@@ -212,9 +231,10 @@ def _classifier(given: Given) -> Staged:
             **given.identity(splits, spec, brought),
             "victim": {"kind": table.kind, **fingerprints(options)},
             "recipe": None if trainer is None else trainer.identity,
+            **canaries_identity(canaries, claim),
         },
         access=table.access,
-        data_facts=data_facts(splits),
+        data_facts={**data_facts(splits), **canary_facts(canaries)},
         opened=offers,
         known=table.kind not in ("http", "callable"),
         brought=brought,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from seepage.cases.scene import Scene
+from seepage.core.canaries import Canaries, Claim
 from seepage.core.case import Training
 from seepage.core.errors import ConfigError, ModelError
 from seepage.core.knowledge import PriorSource
@@ -49,6 +50,8 @@ class World(Scene):
             members would give them away.
         judge_kind: which family of judge to train; "auto" takes one that is not the victim's.
         priors: where the adversary gets its priors from.
+        canaries: records that fair coins put into the training data besides the members, or left out.
+        claim: the privacy that is claimed of the training.
         seed: of the audit.
     """
 
@@ -61,6 +64,8 @@ class World(Scene):
     judge_kind: str = "auto"
     adversary_spec: InputSpec | None = None
     priors: PriorSource | None = None
+    canaries: Canaries | None = None
+    claim: Claim | None = None
 
     @property
     def modality(self) -> Modality:
@@ -148,7 +153,7 @@ class World(Scene):
             return None
         records = self.twin_records
         return Training(
-            recipe=self.recipe,
+            recipe=self.recipe if self.canaries is None else self.recipe.with_extra(self.canaries.inserted),
             members=np.arange(len(self.members)),
             seed=derive(self.seed, "victim"),
             null_recipe=None if records is None else self.recipe.on(records),
