@@ -1,6 +1,6 @@
 """`seepage`: commands are imported when they are called, so that `--help` is instant.
 
-Exit codes: 0 done, 1 some attack failed, 2 bad configuration or input, 3 a gate was crossed,
+Exit codes: 0 done, 1 some attack failed, 2 bad configuration or input, 3 a gate was crossed or a claim violated,
 130 interrupted.
 """
 
