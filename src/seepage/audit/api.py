@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from seepage.audit import sentences
 from seepage.audit.asked import wanted_by
-from seepage.audit.canaries import canaries_identity, canary_facts, given_canaries, given_claim
+from seepage.audit.canaries import canaries_identity, canary_facts, check_trainer, default_claim, given_canaries, given_claim
 from seepage.audit.config import AuditConfig, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python
@@ -214,8 +214,11 @@ def audit(
             canaries, splits, members, spec, read_as if target is None else replace(read_as, target=target), seed,
             made_here=model is None,
         )  # fmt: skip
-        claimed = given_claim(claim, inserted)
         trainer = _trainer(recipe)
+        check_trainer(trainer, inserted)
+        claimed = given_claim(claim, inserted) or default_claim(
+            trainer if model is None else None, inserted, len(splits.members)
+        )
         if model is None and trainer is None:
             raise ConfigError("model: a model was wanted, or a recipe that trains one (recipe=), got neither")
         if model is None and options:
@@ -349,7 +352,7 @@ def _of_records(
     def open_it() -> Model:
         if victim is not None or recipe is None:
             return wrap(victim, spec)
-        whole = recipe if told.canaries is None else recipe.with_extra(told.canaries.inserted)
+        whole = recipe if told.canaries is None else told.canaries.into(recipe)
         return wrap(whole.fit(np.arange(len(splits.members)), derive(seed, "victim")), spec)
 
     world = World(

@@ -1,5 +1,6 @@
 """Canaries of an audit: written into a user's data with a manifest, read back, or made and inserted here."""
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,14 +14,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from seepage import __version__
 from seepage.audit.config import explain
 from seepage.audit.tables import CanariesTable, ClaimTable
-from seepage.core.canaries import Canaries, Claim
+from seepage.audit.training import Trainer
+from seepage.core.canaries import GRADIENT, Canaries, Claim
 from seepage.core.errors import ConfigError, DataError
 from seepage.core.records import Records, Splits
-from seepage.core.seeds import derive
+from seepage.core.seeds import derive, stream
 from seepage.core.spec import InputSpec
 from seepage.data import Reading, as_splits
 from seepage.data.canaries import canaries_of, without_canaries
 from seepage.data.canary_files import Asked, Made, content_digest, form_of, suffix_of, with_canaries
+from seepage.models.recipes import built_in
 from seepage.store.files import PRIVATE, PUBLIC, digest, write_bytes
 
 T = TypeVar("T", bound=BaseModel)
@@ -225,10 +228,64 @@ def staged_canaries(
             "Python audit(None, recipe=...)): for a victim of your own, write them into its data with `seepage corpus "
             'canaries`, train on that, and give [canaries] manifest = "canaries.json"'
         )
+    if table.kind == GRADIENT:
+        return splits, gradient_canaries(splits.members, table.count or 0, table.seed or derive(seed, "canaries"))
     made, members = canaries_of(
         splits.members, table.kind, table.count or 0, table.seed or derive(seed, "canaries"), splits.public
     )
     return replace(splits, members=members), made
+
+
+def gradient_canaries(members: Records, count: int, seed: int) -> Canaries:
+    """Canaries that are no records: their coins, and blank records to stand for them."""
+    blank = replace(
+        members,
+        x=np.zeros((count, *members.x.shape[1:]), dtype=np.float32),
+        y=np.zeros(count, dtype=np.int64),
+        ids=tuple(f"canary {i + 1}" for i in range(count)),
+        source="gradient canaries",
+    )
+    coins = stream(seed, "canaries", "coins").random(count) < 0.5
+    note = f"{count} gradient canaries, {int(coins.sum())} of them included: each has a weight of its own."
+    return Canaries(blank, coins, GRADIENT, seed, (note,))
+
+
+def check_trainer(trainer: Trainer | None, canaries: Canaries | None) -> None:
+    """Nothing, unless gradient canaries are to go into a training that does not take them.
+
+    Raises:
+        ConfigError: naming what does.
+    """
+    if canaries is None or canaries.kind != GRADIENT:
+        return
+    if trainer is None or "canaries" not in inspect.signature(trainer.fit).parameters:
+        named = "no recipe" if trainer is None else f"the recipe '{trainer.name}'"
+        raise ConfigError(
+            f"canaries: gradients are put into the steps of DP-SGD, and {named} takes any: use dp-softmax or dp-mlp, or "
+            "a recipe of your own with the keyword canaries (seepage.models.gradient_canaries)"
+        )
+
+
+def trained(members: Records, trainer: Trainer, canaries: Canaries | None) -> tuple[Records, Trainer]:
+    """What a victim with canaries is trained on, and by what: weights are kept by both."""
+    if canaries is None:
+        return members, trainer
+    if canaries.kind == GRADIENT:
+        coins = [bool(coin) for coin in canaries.included]
+        return members, replace(trainer, options={**trainer.options, "canaries": coins})
+    return members.joined(canaries.inserted), trainer
+
+
+def default_claim(trainer: Trainer | None, canaries: Canaries | None, members: int) -> Claim | None:
+    """What a recipe that trains by DP-SGD guarantees; None for other recipes, and where there are no canaries."""
+    if trainer is None or canaries is None or trainer.built_in is None:
+        return None
+    guaranteed = built_in(trainer.built_in).guaranteed
+    if guaranteed is None or trainer.options.get("noise") == 0:
+        return None
+    more = 0 if canaries.kind == GRADIENT else int(canaries.included.sum())
+    epsilon, delta = guaranteed(members + more, trainer.options)
+    return Claim(epsilon, delta, "gaussian", source=f"the accountant of the recipe '{trainer.name}'")
 
 
 def given_canaries(

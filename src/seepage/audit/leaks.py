@@ -113,6 +113,14 @@ LEAKS: dict[Leak, tuple[Row, ...]] = {
             canaries_case.build,
             canaries_score.score,
         ),
+        Row(
+            World,
+            frozenset({"gradients"}),
+            canaries_case.obstacle_gradients,
+            canaries_case.knowledge,
+            canaries_case.build,
+            canaries_score.score,
+        ),
     ),
 }
 

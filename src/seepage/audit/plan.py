@@ -83,6 +83,8 @@ class Plan:
 
 # Forms of inversion whose control is the same attack given other records' answers: it needs no twin.
 _BY_ANSWERS = ("record", "text")
+# Forms of membership that need no twin either: fair coins are their control.
+_OF_CANARIES = ("canaries", "gradients")
 _MINUTES = "it takes minutes: ask for '{}' by name, or for all attacks"
 
 
@@ -153,6 +155,9 @@ def make_plan(
             if want.auto and row(attack.leak, scene) is None:
                 # Said once for the whole leak, by what the record says was not tried.
                 continue
+            if want.auto and form in _OF_CANARIES and obstacle(attack.leak, scene, form) is not None:
+                # Without canaries there is nothing that it was left out of.
+                continue
             reason = _obstacle(attack, form, granted, scene, obstacles, limit) or want.skipped
             if reason is not None:
                 if not want.auto and arm.defense is None and form == attack.form and not _elsewhere(attack, scene):
@@ -197,7 +202,7 @@ def make_plan(
                     title=describe(attack, want.label) + (f", on {form}" if again else ""),
                     arm=arm,
                     budget=limit,
-                    cost=asked * (2 if (scene.twin_missing is None and not again) or _by_answers(attack) else 1),
+                    cost=asked * (2 if (scene.twin_missing is None and form not in _OF_CANARIES) or _by_answers(attack) else 1),
                     opens=attack.opens(granted),
                     form=form,
                 )
@@ -242,7 +247,8 @@ def _obstacle(
     if scene.modality not in attack.modalities:
         return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
     reason = obstacle(attack.leak, scene, form)
-    of_leak = obstacles[attack.leak] if form == attack.form else reason
+    own = row(attack.leak, scene, form) is not row(attack.leak, scene)
+    of_leak = reason if own else obstacles[attack.leak]
     if reason is not None and of_leak is None:
         return reason
     if not allows(granted, attack.opens(granted)):

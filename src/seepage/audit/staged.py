@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from seepage.audit.canaries import canaries_identity, canary_facts, claim_of, staged_canaries
+from seepage.audit.canaries import (
+    canaries_identity,
+    canary_facts,
+    check_trainer,
+    claim_of,
+    default_claim,
+    staged_canaries,
+    trained,
+)
 from seepage.audit.captured import captured_name, from_file, spec_of
 from seepage.audit.captured_texts import from_file as from_captured_texts
 from seepage.audit.config import CAPTURED, AuditConfig
@@ -170,12 +178,12 @@ def _classifier(given: Given) -> Staged:
         given.base,
         made_here=config.victim.kind == "recipe",
     )
-    claim = claim_of(config.claim)
-    trained = splits.members if canaries is None else splits.members.joined(canaries.inserted)
     brought = given.brought(spec)
     kept = given.runs / "models"
     trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
+    check_trainer(trainer, canaries)
     recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
+    claim = claim_of(config.claim) or default_claim(trainer, canaries, len(splits.members))
     table = config.victim
     options = victim_options(config, given.base)
     if table.kind == "recipe":
@@ -185,8 +193,7 @@ def _classifier(given: Given) -> Staged:
             )
         if recipe is None:
             raise ConfigError('[victim] kind = "recipe" needs a [recipe]')
-        inserting = recipe if canaries is None else recipe.with_extra(canaries.inserted)
-        open_it = _from_recipe(inserting, splits, config.seed)
+        open_it = _from_recipe(recipe if canaries is None else canaries.into(recipe), splits, config.seed)
     else:
 
         def open_it() -> Model:
@@ -214,7 +221,8 @@ def _classifier(given: Given) -> Staged:
             return None
         if name == "victim":
             wants = table.kind == "recipe"
-            return trainer.kept_at(trained, derive(config.seed, "victim"), spec, kept) if wants else None
+            whole, by = trained(splits.members, trainer, canaries)
+            return by.kept_at(whole, derive(config.seed, "victim"), spec, kept) if wants else None
         records = world.twin_records
         return None if records is None else trainer.kept_at(records, derive(config.seed, "victim"), spec, kept)
 

@@ -8,7 +8,7 @@ private the training was, and says nothing of how exposed an ordinary member is.
 from dataclasses import replace
 
 from seepage.cases.world import World
-from seepage.core.canaries import Canaries
+from seepage.core.canaries import GRADIENT, Canaries
 from seepage.core.case import Case
 from seepage.core.knowledge import MembershipKnowledge
 from seepage.core.secrets import CanarySecret
@@ -19,8 +19,15 @@ NAME = "canaries"
 
 def obstacle(world: World) -> str | None:
     """Why no canaries can be told apart in this world, or None when they can."""
-    if world.canaries is None:
+    if world.canaries is None or world.canaries.kind == GRADIENT:
         return "it needs canaries: records that fair coins put into the training data ([canaries])"
+    return None
+
+
+def obstacle_gradients(world: World) -> str | None:
+    """Why no gradient canaries can be told apart in this world, or None when they can."""
+    if world.canaries is None or world.canaries.kind != GRADIENT:
+        return 'it needs gradient canaries, put into the steps of DP-SGD ([canaries] kind = "gradient")'
     return None
 
 

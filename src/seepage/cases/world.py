@@ -153,7 +153,7 @@ class World(Scene):
             return None
         records = self.twin_records
         return Training(
-            recipe=self.recipe if self.canaries is None else self.recipe.with_extra(self.canaries.inserted),
+            recipe=self.recipe if self.canaries is None else self.canaries.into(self.recipe),
             members=np.arange(len(self.members)),
             seed=derive(self.seed, "victim"),
             null_recipe=None if records is None else self.recipe.on(records),

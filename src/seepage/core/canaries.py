@@ -1,12 +1,13 @@
 """Canaries: records that fair coins put into the training data or left out, and the claim they are held against."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
 
 from seepage.core.errors import ConfigError, DataError
+from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 
 Array = np.ndarray
@@ -14,6 +15,8 @@ Family = Literal["any", "gaussian"]
 
 # Half of the canaries choose how to guess; of the others a bound needs some.
 FEWEST = 20
+# Canaries that are gradients in the steps of DP-SGD, and no records.
+GRADIENT = "gradient"
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,16 @@ class Canaries:
     def __len__(self) -> int:
         return len(self.records)
 
+    def into(self, recipe: Recipe) -> Recipe:
+        """The recipe that trains with the included canaries: as further records, or as entries of its own.
+
+        A recipe takes gradient canaries as the keyword `canaries`, one bool each.
+        """
+        if self.kind == GRADIENT:
+            return recipe.with_options(recipe.name, canaries=[bool(coin) for coin in self.included])
+        return recipe.with_extra(self.inserted)
+
     @property
     def inserted(self) -> Records:
         """Those that were trained on."""
         return self.records[self.included]
-
-    def of(self, class_names: tuple[str, ...]) -> "Canaries":
-        """These with their classes known by the names of the members' classes."""
-        return replace(self, records=replace(self.records, class_names=class_names))

@@ -121,6 +121,7 @@ ATTACKS = Catalogue(
         "ggl": "seepage.attacks.gradient.li2022_ggl:GGL",
         "fedleak": "seepage.attacks.gradient.fan2025:FedLeak",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
+        "gradient-canaries": "seepage.attacks.membership.nasr2023:GradientCanaryWeights",
     },
     "seepage.attacks",
 )

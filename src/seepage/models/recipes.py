@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from seepage.core.errors import ConfigError, did_you_mean
-from seepage.models import nets
+from seepage.models import nets, private_training
 from seepage.models.training import fit_autoencoders, fit_classifier, steps_for
 
 Array = np.ndarray
@@ -80,6 +80,8 @@ class BuiltIn:
     fit: Callable[..., nn.Module]
     build: Callable[..., nn.Module]
     build_options: frozenset[str] = frozenset()
+    # Records and options to the (epsilon, delta) that training by them guarantees.
+    guaranteed: Callable[[int, Mapping[str, Any]], tuple[float, float]] | None = None
 
 
 RECIPES: Mapping[str, BuiltIn] = {
@@ -87,6 +89,20 @@ RECIPES: Mapping[str, BuiltIn] = {
     "softmax": BuiltIn("softmax regression (Fredrikson 2015)", fit_softmax, nets.softmax_regression),
     "mlp": BuiltIn("3000 sigmoids (Fredrikson 2015)", fit_mlp, build_mlp, frozenset({"hidden"})),
     "autoencoder": BuiltIn("stacked denoising autoencoders (Fredrikson 2015)", fit_autoencoder, nets.autoencoder),
+    "dp-softmax": BuiltIn(
+        "softmax regression by DP-SGD",
+        private_training.fit_dp_softmax,
+        private_training.build_dp_softmax,
+        frozenset({"canaries"}),
+        private_training.guaranteed,
+    ),
+    "dp-mlp": BuiltIn(
+        "64 sigmoids by DP-SGD",
+        private_training.fit_dp_mlp,
+        private_training.build_dp_mlp,
+        frozenset({"hidden", "canaries"}),
+        private_training.guaranteed,
+    ),
 }
 
 
