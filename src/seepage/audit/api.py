@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from seepage.audit import sentences
 from seepage.audit.asked import wanted_by
-from seepage.audit.canaries import canaries_identity, canary_facts, check_trainer, default_claim, given_canaries, given_claim
+from seepage.audit.canaries import canaries_identity, canary_facts, check_trainer, default_claim, given_canaries, given_claim, widened
 from seepage.audit.config import AuditConfig, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python
@@ -211,9 +211,10 @@ def audit(
         splits = checked(splits, spec, "refuse")
         read_as = reading or Reading()
         splits, inserted = given_canaries(
-            canaries, splits, members, spec, read_as if target is None else replace(read_as, target=target), seed,
+            canaries, splits, members, input, read_as if target is None else replace(read_as, target=target), seed,
             made_here=model is None,
         )  # fmt: skip
+        spec = input or widened(spec, splits, inserted)
         trainer = _trainer(recipe)
         check_trainer(trainer, inserted)
         claimed = given_claim(claim, inserted) or default_claim(

@@ -25,6 +25,7 @@ from seepage.data.canaries import canaries_of, without_canaries
 from seepage.data.canary_files import Asked, Made, content_digest, form_of, suffix_of, with_canaries
 from seepage.models.recipes import built_in
 from seepage.store.files import PRIVATE, PUBLIC, digest, write_bytes
+from seepage.targets import infer_spec
 
 T = TypeVar("T", bound=BaseModel)
 MANIFEST = "seepage canaries"
@@ -155,7 +156,7 @@ def read_canaries(path: Path, members: Records, like: Any, spec: InputSpec | Non
         path: of the manifest; the file of records lies beside it.
         members: as they were read.
         like: what the members were read from: the categories of a table's columns are those found in it.
-        spec: the victim's input.
+        spec: the victim's input, where it is declared.
         reading: how the members were read.
 
     Raises:
@@ -168,7 +169,7 @@ def read_canaries(path: Path, members: Records, like: Any, spec: InputSpec | Non
         raise DataError(f"canaries: the records of {path.name} should lie beside it as {manifest.records.path}")
     if content_digest(place) != manifest.records.sha256:
         raise DataError(f"canaries: {place} is not what it was when {path.name} was written: take the file from then")
-    whole = replace(reading, limit=None, id=None, missing="error")
+    whole = replace(reading, limit=None, missing="error")
     if form_of(place) == "table":
         # Read beside the members, whose columns and categories are those of the canaries.
         found = as_splits(like, place, spec=spec, reading=replace(whole, missing=reading.missing)).nonmembers
@@ -193,7 +194,7 @@ def staged_canaries(
     table: CanariesTable | None,
     splits: Splits,
     like: Any,
-    spec: InputSpec,
+    spec: InputSpec | None,
     reading: Reading,
     seed: int,
     base: Path,
@@ -205,7 +206,7 @@ def staged_canaries(
         table: what the audit says of canaries.
         splits: the records as given, with included canaries among the members where there is a manifest.
         like: what the members were read from.
-        spec: the victim's input.
+        spec: the victim's input, where it is declared.
         reading: how the members were read.
         seed: of the audit.
         base: folder that the manifest's path starts from.
@@ -250,6 +251,13 @@ def gradient_canaries(members: Records, count: int, seed: int) -> Canaries:
     return Canaries(blank, coins, GRADIENT, seed, (note,))
 
 
+def widened(spec: InputSpec, splits: Splits, canaries: Canaries | None) -> InputSpec:
+    """One input as the records and the canaries show it: those left out may lie where no member does."""
+    if canaries is None or canaries.kind == GRADIENT:
+        return spec
+    return infer_spec(replace(splits, members=splits.members.joined(canaries.records)))
+
+
 def check_trainer(trainer: Trainer | None, canaries: Canaries | None) -> None:
     """Nothing, unless gradient canaries are to go into a training that does not take them.
 
@@ -292,7 +300,7 @@ def given_canaries(
     given: Canaries | Mapping[str, Any] | Path | str | None,
     splits: Splits,
     like: Any,
-    spec: InputSpec,
+    spec: InputSpec | None,
     reading: Reading,
     seed: int,
     made_here: bool,

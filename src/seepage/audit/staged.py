@@ -15,6 +15,7 @@ from seepage.audit.canaries import (
     default_claim,
     staged_canaries,
     trained,
+    widened,
 )
 from seepage.audit.captured import captured_name, from_file, spec_of
 from seepage.audit.captured_texts import from_file as from_captured_texts
@@ -172,12 +173,13 @@ def _classifier(given: Given) -> Staged:
         config.canaries,
         splits,
         None if config.data.members is None else beside(config.data.members, given.base),
-        spec,
+        given.declared,
         Reading() if config.data.builtin is not None else reading_of(config.data),
         config.seed,
         given.base,
         made_here=config.victim.kind == "recipe",
     )
+    spec = given.declared or widened(spec, splits, canaries)
     brought = given.brought(spec)
     kept = given.runs / "models"
     trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)

@@ -198,7 +198,7 @@ def _rows(frame: pd.DataFrame, columns: list[str]) -> list[tuple[Any, ...]]:
 
 def _column(column: "pd.Series[Any]", count: int, rng: np.random.Generator) -> Array:
     """`count` values, each one of those that the column has, as likely as any other; no missing ones."""
-    values = column.dropna().unique()
+    values = np.asarray(column.dropna().unique())
     return values[rng.integers(len(values), size=count)] if len(values) else np.repeat(column.to_numpy()[:1], count)
 
 

@@ -207,6 +207,27 @@ def membership_case(
     )
 
 
+def gradient_canaries_case(seed: int, count: int = 60) -> Case:
+    """A network with gradient canaries, each moved by its coin and as much noise: a Gaussian mechanism of mu 1."""
+    rng = stream(seed, "testing", "gradient canaries")
+    coins = rng.random(count) < 0.5
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = WithCanaries(softmax_regression((9,), 2), count)
+    moved = torch.from_numpy(coins + rng.normal(size=count)).float()
+    net.gradient_canaries.weight.data[0] = moved
+    spec = InputSpec((9,), modality=Modality.TABLE)
+    blank = Records(np.zeros((count, 9), np.float32), np.zeros(count, np.int64), ("a", "b"), modality=Modality.TABLE)
+    return Case(
+        leak=Leak.MEMBERSHIP,
+        name="canaries",
+        victim=TorchModel(net.eval(), spec),
+        knowledge=MembershipKnowledge(candidates=blank),
+        secret=CanarySecret(is_member=coins, candidates=blank, seed=seed),
+        seed=seed,
+    )
+
+
 def case_for(attack: type[Attack]) -> CaseFactory:
     """A factory of small cases that such an attack can be played on, from a seed.
 
@@ -221,6 +242,8 @@ def case_for(attack: type[Attack]) -> CaseFactory:
         return text_gradient_case
     if attack.leak is Leak.GRADIENT:
         return lambda seed: gradient_case(seed, attack.form)
+    if attack.leak is Leak.MEMBERSHIP and attack.form == "gradients":
+        return gradient_canaries_case
     if attack.leak is Leak.MEMBERSHIP:
         modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
         return lambda seed: membership_case(seed, modality=modality)
