@@ -5,6 +5,7 @@ record_inversion_case   the same, answers to single records captured
 text_inversion_case     sentences of a small language, captured through an encoder (`seepage.testing.texts`)
 gradient_case       three clients with two pictures of 1x8x8 each, who send gradients of a small ReLU network
 text_gradient_case  three clients with two texts each, who train a small decoder (`seepage.testing.text_clients`)
+gradient_canaries_case  a network whose gradient canaries moved by their coins and noise
 membership_case     members and others told apart by a known shift, a twin without members, a recipe
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from seepage.core.assumptions import Assumptions, Rung
@@ -22,12 +24,15 @@ from seepage.core.guess import Posterior, Reconstruction, Scores
 from seepage.core.knowledge import GradientKnowledge, InversionKnowledge, MembershipKnowledge
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
-from seepage.core.secrets import GradientSecret, InversionSecret, MembershipSecret
+from seepage.core.secrets import CanarySecret, GradientSecret, InversionSecret, MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Leak, Modality
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, round_recipe
+from seepage.models.gradient_canaries import WithCanaries
+from seepage.models.nets import softmax_regression
+from seepage.targets.torch import TorchModel
 from seepage.testing.judges import TemplateJudge
 from seepage.testing.text_clients import text_gradient_case
 from seepage.testing.texts import text_inversion_case
