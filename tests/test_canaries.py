@@ -16,7 +16,7 @@ from seepage.audit.api import audit_file
 from seepage.audit.canaries import read_manifest
 from seepage.cli.corpus import command
 from seepage.cli.summary import exit_code
-from seepage.core.canaries import Canaries, Claim
+from seepage.core.canaries import Canaries
 from seepage.core.errors import ConfigError, DataError
 from seepage.core.record import AuditRecord
 from seepage.core.records import Records
@@ -185,7 +185,9 @@ def test_data_without_its_canaries_and_a_changed_manifest_are_refused(tmp_path: 
     def audited(**changed: object) -> str:
         given = {"members": out, "canaries": manifest} | changed
         with pytest.raises((ConfigError, DataError)) as caught:
-            seepage.audit(lambda x: np.full((len(x), 3), 1 / 3), attacks="threshold", out=tmp_path / "runs", classes=3, **given)
+            seepage.audit(
+                lambda x: np.full((len(x), 3), 1 / 3), attacks="threshold", out=tmp_path / "runs", classes=3, **given
+            )
         return str(caught.value)
 
     assert "included canaries are not among" in audited(members=tmp_path / "data.npz")

@@ -164,7 +164,12 @@ def closed_form() -> dict[str, object]:
         print(f"Gaussian mechanism, {m} canaries: {result[f'gaussian_{m}']}", flush=True)
     many = [
         many_runs_gaussian(
-            Runs(int(rng.binomial(1000, norm.sf(-MECHANISM / 2))), 1000, int(rng.binomial(1000, norm.sf(MECHANISM / 2))), 1000),
+            Runs(
+                int(rng.binomial(1000, norm.sf(-MECHANISM / 2))),
+                1000,
+                int(rng.binomial(1000, norm.sf(MECHANISM / 2))),
+                1000,
+            ),
             DELTA,
         )
         for _ in range(200)

@@ -1,4 +1,4 @@
-"""Gradient canaries in DP-SGD: they move by what theory says, sound training is not called broken, broken training is."""
+"""Gradient canaries in DP-SGD: they move by what theory says, sound training is not called broken, broken is."""
 
 import numpy as np
 import pytest
@@ -84,9 +84,7 @@ def test_canaries_do_not_move_the_model_nor_the_model_them() -> None:
 def finding(values: np.ndarray, coins: np.ndarray, claim: Claim | None, seed: int = 0, name: str = "a") -> Finding:
     blank = Records(np.zeros((len(coins), 1), np.float32), np.zeros(len(coins), np.int64), ("a", "b"))
     Canaries(blank, coins, "gradient", seed)
-    found = score(
-        Scores(values), CanarySecret(is_member=coins, candidates=blank, claim=claim, seed=seed), Controls()
-    )
+    found = score(Scores(values), CanarySecret(is_member=coins, candidates=blank, claim=claim, seed=seed), Controls())
     known = {"title": name, "version": 1, "cites": [], "params": {}, "needs": [], "access": [], "budget": None}
     known |= {"queries": 0, "seconds": 0.0, "seed": 0, "victim": "v", "defenses": [], "adversary": "adaptive"}
     return Finding(

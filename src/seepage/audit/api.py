@@ -12,7 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from seepage.audit import sentences
 from seepage.audit.asked import wanted_by
-from seepage.audit.canaries import canaries_identity, canary_facts, check_trainer, default_claim, given_canaries, given_claim, widened
+from seepage.audit.canaries import (
+    canaries_identity,
+    canary_facts,
+    check_trainer,
+    default_claim,
+    given_canaries,
+    given_claim,
+    widened,
+)
 from seepage.audit.config import AuditConfig, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python

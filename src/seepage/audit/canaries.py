@@ -225,7 +225,7 @@ def staged_canaries(
         return replace(splits, members=members), canaries
     if not made_here:
         raise ConfigError(
-            "canaries: they can be inserted here only where the victim is trained here ([victim] kind = \"recipe\"; in "
+            'canaries: they can be inserted here only where the victim is trained here ([victim] kind = "recipe"; in '
             "Python audit(None, recipe=...)): for a victim of your own, write them into its data with `seepage corpus "
             'canaries`, train on that, and give [canaries] manifest = "canaries.json"'
         )
@@ -269,8 +269,8 @@ def check_trainer(trainer: Trainer | None, canaries: Canaries | None) -> None:
     if trainer is None or "canaries" not in inspect.signature(trainer.fit).parameters:
         named = "no recipe" if trainer is None else f"the recipe '{trainer.name}'"
         raise ConfigError(
-            f"canaries: gradients are put into the steps of DP-SGD, and {named} takes any: use dp-softmax or dp-mlp, or "
-            "a recipe of your own with the keyword canaries (seepage.models.gradient_canaries)"
+            f"canaries: gradients are put into the steps of DP-SGD, and {named} takes any: use dp-softmax or dp-mlp, "
+            "or a recipe of your own with the keyword canaries (seepage.models.gradient_canaries)"
         )
 
 
@@ -319,11 +319,11 @@ def given_canaries(
                 f"{len(records.class_names)}"
             )
         return splits, given
+    table = None
     if isinstance(given, str | Path):
-        given = {"manifest": str(given)}
-    if given is not None and not isinstance(given, Mapping):
-        raise ConfigError(f"canaries: the path of a manifest, a table or Canaries were wanted, got {given!r}")
-    table = None if given is None else _table(CanariesTable, given, "canaries")
+        table = CanariesTable(manifest=str(given))
+    elif given is not None:
+        table = _table(CanariesTable, given, "canaries")
     return staged_canaries(table, splits, like, spec, reading, seed, Path(), made_here)
 
 
@@ -341,12 +341,12 @@ def given_claim(given: Claim | Mapping[str, Any] | float | None, canaries: Canar
         return given
     if isinstance(given, int | float) and not isinstance(given, bool):
         given = {"epsilon": given}
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"claim: epsilon, or a table with epsilon and delta was wanted, got {given!r}")
     return claim_of(_table(ClaimTable, given, "claim"))
 
 
-def _table(cls: type[T], given: Mapping[str, Any], where: str) -> T:
+def _table(cls: type[T], given: Any, where: str) -> T:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}: a table with {', '.join(cls.model_fields)} was wanted, got {given!r}")
     try:
         return cls.model_validate(dict(given))
     except ValidationError as error:
@@ -367,7 +367,11 @@ def canary_facts(canaries: Canaries | None) -> dict[str, float | str | None]:
     if canaries is None:
         return {}
     told = " ".join(canaries.notes)
-    return {"canaries": float(len(canaries)), "canaries_included": float(canaries.included.sum()), "canaries_made": told}
+    return {
+        "canaries": float(len(canaries)),
+        "canaries_included": float(canaries.included.sum()),
+        "canaries_made": told,
+    }
 
 
 def claim_of(table: ClaimTable | None) -> Claim | None:

@@ -22,8 +22,8 @@ from seepage.core.case import Case
 from seepage.core.knowledge import Knowledge
 from seepage.core.scorer import Scorer
 from seepage.core.vocabulary import Leak
-from seepage.scoring import gradient as gradient_score
 from seepage.scoring import canaries as canaries_score
+from seepage.scoring import gradient as gradient_score
 from seepage.scoring import inversion as inversion_score
 from seepage.scoring import membership as membership_score
 

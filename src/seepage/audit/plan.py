@@ -202,7 +202,8 @@ def make_plan(
                     title=describe(attack, want.label) + (f", on {form}" if again else ""),
                     arm=arm,
                     budget=limit,
-                    cost=asked * (2 if (scene.twin_missing is None and form not in _OF_CANARIES) or _by_answers(attack) else 1),
+                    cost=asked
+                    * (2 if (scene.twin_missing is None and form not in _OF_CANARIES) or _by_answers(attack) else 1),
                     opens=attack.opens(granted),
                     form=form,
                 )

@@ -73,14 +73,18 @@ def canaries(
     told = write_canaries(data, out, manifest, Asked(kind, count, chosen, target, id_, source))
     if not quiet:
         included = sum(canary.included for canary in told.canaries)
-        click.echo(f"{count} {kind} canaries, {included} included: {told.source.records:,} -> {told.data.records:,} records")
+        click.echo(
+            f"{count} {kind} canaries, {included} included: {told.source.records:,} -> {told.data.records:,} records"
+        )
         # Half of the canaries choose how to guess; the bound rests on the others.
         most, gaussian = (reach(count // 2, delta, bound) for bound in (one_run, one_run_gaussian))
         click.echo(
             f"so many can refute a claim of up to epsilon {most:.2f} (any mechanism) or {gaussian:.2f} (Gaussian) at "
             f"delta {delta:g}; more canaries reach further"
         )
-        click.echo("train on the data, keep manifest and records from whoever does, then audit with [canaries] manifest")
+        click.echo(
+            "train on the data, keep manifest and records from whoever does, then audit with [canaries] manifest"
+        )
     click.echo(f"data:     {out}")
     click.echo(f"manifest: {manifest}")
     click.echo(f"records:  {manifest.parent / told.records.path}")

@@ -69,7 +69,12 @@ def crossed(record: AuditRecord, forbidden: Iterable[Leak | Literal["any"]]) -> 
 
 def number(estimate: Estimate | Score | None) -> str:
     """A value with its interval, in two digits; a bound as such."""
-    if isinstance(estimate, Score) and estimate.value is not None and estimate.low is not None and estimate.high is None:
+    if (
+        isinstance(estimate, Score)
+        and estimate.value is not None
+        and estimate.low is not None
+        and estimate.high is None
+    ):
         return f"at least {estimate.value:.2f}"
     if estimate is None or estimate.value is None or estimate.low is None or estimate.high is None:
         return "–"

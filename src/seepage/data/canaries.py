@@ -194,4 +194,7 @@ def without_canaries(members: Records, canaries: Canaries) -> tuple[Records, Can
 def _marks(records: Records) -> list[bytes]:
     """Values and class of each record; adding zero makes one of -0.0 and 0.0."""
     classes = records.labels()
-    return [mark + int(c).to_bytes(8, "big") for mark, c in zip(row_digests(records.x + np.float32(0)), classes, strict=True)]
+    return [
+        mark + int(c).to_bytes(8, "big")
+        for mark, c in zip(row_digests(records.x + np.float32(0)), classes, strict=True)
+    ]

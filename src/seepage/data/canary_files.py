@@ -18,6 +18,7 @@ from PIL import Image
 from seepage.core.errors import DataError
 from seepage.core.seeds import stream
 from seepage.data import canaries as drawing
+from seepage.data.encoding import column_of
 from seepage.data.images import SUFFIXES, decode, strict_decoding
 from seepage.data.labels import listed, nearest, nfc
 from seepage.data.tables import PARQUET_SUFFIXES, TEXT_SUFFIXES, is_table, read_frame
@@ -85,7 +86,7 @@ def with_canaries(path: Path, asked: Asked) -> Made:
 
 
 def form_of(path: Path) -> str:
-    """ "table", "arrays" or "pictures": what a path of that name holds.
+    """What a path of that name holds: "table", "arrays" or "pictures".
 
     Raises:
         DataError: for anything else.
@@ -136,9 +137,12 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
 def _table(path: Path, asked: Asked) -> Made:
     frame = read_frame(path, what="canaries")
     target = _target(frame, asked, path)
-    labels, named = pd.factorize(frame[target], sort=True)
+    labels, found = pd.factorize(column_of(frame, target), sort=True)
+    named = pd.Index(found)
     if (labels < 0).any():
-        raise DataError(f"canaries: the column '{target}' of {path.name} has missing values; every record needs a class")
+        raise DataError(
+            f"canaries: the column '{target}' of {path.name} has missing values; every record needs a class"
+        )
     features = [name for name in frame.columns if name not in (target, asked.id)]
     if not features:
         raise DataError(f"canaries: {path.name} has no column beside '{target}'")
@@ -148,21 +152,23 @@ def _table(path: Path, asked: Asked) -> Made:
         if list(pool.columns) != list(frame.columns):
             raise DataError(f"canaries: {asked.source.name} should have the columns of {path.name}")
         own = set(_rows(frame, features))
-        pool = pool[[mark not in own for mark in _rows(pool, features)]].reset_index(drop=True)
-        labels = np.asarray(named.get_indexer(pool[target]))
-        pool, labels = pool[labels >= 0].reset_index(drop=True), labels[labels >= 0]
+        apart = np.array([mark not in own for mark in _rows(pool, features)], dtype=bool)
+        labels = np.asarray(named.get_indexer(pd.Index(column_of(pool, target))))
+        # Of classes that the data has, and no record that it holds.
+        usable = np.nonzero(apart & (labels >= 0))[0]
+        pool, labels = pool.iloc[usable].reset_index(drop=True), labels[usable]
     usable = drawing.single(_rows(pool, features))
     drawn = drawing.draw(labels, len(named), usable, asked.kind, asked.count, asked.seed, taken)
     rng = stream(asked.seed, "canaries", "values")
     if asked.kind == "random":
-        made = pd.DataFrame({name: _column(frame[name], asked.count, rng) for name in frame.columns})
+        made = pd.DataFrame({name: _column(column_of(frame, str(name)), asked.count, rng) for name in frame.columns})
         rest = frame
     else:
         made = pool.iloc[drawn.rows].reset_index(drop=True)
         rest = frame.drop(index=drawn.rows) if taken else frame
     made[target] = named[drawn.classes]
     if asked.id is not None:
-        made[asked.id] = _new_ids(frame[asked.id], asked.count, rng)
+        made[asked.id] = _new_ids(column_of(frame, asked.id), asked.count, rng)
     made = made.astype(frame.dtypes.to_dict())
     whole = pd.concat([rest, made[drawn.included]], ignore_index=True)
     whole = whole.iloc[rng.permutation(len(whole))]
@@ -196,13 +202,13 @@ def _rows(frame: pd.DataFrame, columns: list[str]) -> list[tuple[Any, ...]]:
     return [tuple(map(repr, row)) for row in frame[columns].itertuples(index=False, name=None)]
 
 
-def _column(column: "pd.Series[Any]", count: int, rng: np.random.Generator) -> Array:
+def _column(column: pd.Series, count: int, rng: np.random.Generator) -> Array:
     """`count` values, each one of those that the column has, as likely as any other; no missing ones."""
     values = np.asarray(column.dropna().unique())
     return values[rng.integers(len(values), size=count)] if len(values) else np.repeat(column.to_numpy()[:1], count)
 
 
-def _new_ids(column: "pd.Series[Any]", count: int, rng: np.random.Generator) -> Array:
+def _new_ids(column: pd.Series, count: int, rng: np.random.Generator) -> Array:
     """Names that no record has, in no telling order."""
     if pd.api.types.is_integer_dtype(column):
         return int(column.max()) + 1 + rng.permutation(count)
@@ -315,7 +321,7 @@ def _pictures(path: Path, asked: Asked) -> Made:
         strange = [name for name in others if name not in names]
         if strange:
             raise DataError(f"canaries: {asked.source.name} holds classes that {path.name} lacks: {listed(strange)}")
-        own = {_hash(content) for name, content in _files(path)}
+        own = {_hash(content) for _, content in _files(path)}
         pool = [file for file in pool if _hash((pool_path / file).read_bytes()) not in own]
         pool_labels = np.array([names.index(file.split("/")[0]) for file in pool], dtype=np.int64)
     marks = [_hash((pool_path / file).read_bytes()) for file in pool]

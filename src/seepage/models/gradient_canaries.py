@@ -2,12 +2,12 @@
 
 The strongest canary is a record whose gradient is as long as the clipping allows and lies where no other record's does.
 Here each has a weight of its own, which no answer of the model depends on: its gradient is along that weight alone
-(a Dirac), orthogonal to those of all records and of all other canaries. Clipping, sampling, summing and noise are those
-of the training loop. Whoever sees every noised update adds up what each canary's weight was moved by.
+(a Dirac), orthogonal to those of all records and of all other canaries. Clipping, sampling, summing and noise are
+those of the training loop. Whoever sees every noised update adds up what each canary's weight was moved by.
 
-Source: Nasr, Hayes, Steinke, Balle, Tramer, Jagielski, Carlini and Terzis 2023, Tight Auditing of Differentially Private
-Machine Learning, USENIX Security (gradient canaries); Steinke, Nasr and Jagielski 2023, Privacy Auditing with One (1)
-Training Run, NeurIPS (section 6, white-box: Dirac gradients, many at once).
+Sources: Nasr, Hayes, Steinke, Balle, Tramer, Jagielski, Carlini and Terzis 2023, Tight Auditing of Differentially
+Private Machine Learning, USENIX Security (gradient canaries); Steinke, Nasr and Jagielski 2023, Privacy Auditing with
+One (1) Training Run, NeurIPS (Dirac gradients, many at once).
 """
 
 from collections.abc import Sequence
@@ -66,6 +66,7 @@ def losses(answers: Tensor, y: Tensor, which: Tensor, strength: float = LENGTH) 
         answers: of `WithCanaries` given `which`.
         y: (n,) classes; of a canary's entry any.
         which: (n,) as the network was given.
+        strength: the length of a canary's gradient, before it is clipped.
     """
     record = functional.cross_entropy(answers[:, :-1], y, reduction="none")
     return torch.where(which < 0, record, -strength * answers[:, -1])

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,10 @@ def _opacus() -> Generator[Any]:
         warnings.simplefilter("ignore")
         try:
             import opacus
-            import opacus.accountants.utils
-            import opacus.optimizers
+
+            # Modules that are not there until they are imported.
+            for part in ("accountants.utils", "optimizers"):
+                import_module(f"opacus.{part}")
         except ImportError as error:
             raise MissingExtra("opacus", "dp", "training by DP-SGD") from error
         yield opacus

@@ -173,7 +173,10 @@ def groups(record: AuditRecord) -> list[Group]:
     order = {leak: i for i, leak in enumerate(Leak)}
     place = {f.id: i for i, f in enumerate(record.findings)}
     # A failed finding has no headline: it goes with the others of its attack, or of its leak.
-    fallback = {leak: next((f.headline for f in record.findings if f.leak is leak and f.headline and not of_canaries(f)), "") for leak in Leak}
+    fallback = {
+        leak: next((f.headline for f in record.findings if f.leak is leak and f.headline and not of_canaries(f)), "")
+        for leak in Leak
+    }
 
     def headline(f: Finding) -> str:
         return (f.headline or fallback[f.leak] or "") + (" of records" if of_records(f) else "")

@@ -7,8 +7,23 @@ from markupsafe import Markup
 
 from seepage.core.record import AuditRecord, CanaryBound, EpsilonVerdict
 from seepage.report.numbers import number
-from seepage.report.svg import CONTROL, INK, LINE, MUTED, SURFACE, VALUE, Across, element, extent, frame, hover, mark
-from seepage.report.svg import shortened, span, text
+from seepage.report.svg import (
+    CONTROL,
+    INK,
+    LINE,
+    MUTED,
+    SURFACE,
+    VALUE,
+    Across,
+    element,
+    extent,
+    frame,
+    hover,
+    mark,
+    shortened,
+    span,
+    text,
+)
 from seepage.report.words import State
 
 FAMILIES = {"any": "any mechanism", "gaussian": "mechanisms no more telling than a Gaussian one"}

@@ -29,7 +29,10 @@ CONFIDENCE = 0.95
 BOUNDS: Mapping[Family, Bound] = {"any": one_run, "gaussian": one_run_gaussian}
 NAMES: Mapping[Family, str] = {"any": "any mechanism", "gaussian": "Gaussian mechanisms"}
 _METHOD: Mapping[Family, str] = {
-    "any": "Steinke, Nasr and Jagielski 2023, theorem 5.2, one-sided 95 %, guesses chosen on the other half of the canaries",
+    "any": (
+        "Steinke, Nasr and Jagielski 2023, theorem 5.2, one-sided 95 %, guesses chosen on the other half of the "
+        "canaries"
+    ),
     "gaussian": (
         "Mahloujifar, Melis and Chaudhuri 2024, algorithm 3, one-sided 95 %, guesses chosen on the other half of the "
         "canaries; of mechanisms whose trade-off curve is at least that of a Gaussian one"

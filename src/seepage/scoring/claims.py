@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from seepage.core.canaries import Claim
 from seepage.core.record import CanaryBound, EpsilonVerdict, Finding
 from seepage.scoring.canaries import BOUNDS, CONFIDENCE, DELTA, NAMES, guesses_of
-from seepage.scoring.epsilon import MOST_CANARIES, verdict
+from seepage.scoring.epsilon import MOST_CANARIES, reach, verdict
 
 # The name of the case that canaries are told apart in.
 CANARIES = "canaries"
@@ -24,7 +24,7 @@ def epsilon_verdict(findings: Sequence[Finding], claim: Claim | None) -> Epsilon
 
     Findings on the undefended victim decide. Where one attack was said beforehand to decide (`Claim.attack`), its bound
     alone is held against the claim, at 95 %; otherwise the greatest of the bounds of all k attacks, each at a
-    confidence of 1 - 0.05 / k (Bonferroni), so that the claim, if it holds, is called violated in at most 5 % of audits.
+    confidence of 1 - 0.05 / k (Bonferroni), so that a claim that holds is called violated in at most 5 % of audits.
 
     - "violated": that bound lies above the claimed epsilon;
     - "not informative": so many canaries could not have refuted the claim, were every guess right;
@@ -112,13 +112,17 @@ def _message(found: EpsilonVerdict, hopeless: bool) -> str:
         return text
     if found.standing == "consistent":
         return (
-            f"Consistent: epsilon is at least {_shown(found)}, within {claim}; bounds up to {found.reach or 0.0:.2f} could "
-            "have been seen. A stronger attack, or stronger canaries, may still find more: this is no proof."
+            f"Consistent: epsilon is at least {_shown(found)}, within {claim}; bounds up to {found.reach or 0.0:.2f} "
+            "could have been seen. A stronger attack, or stronger canaries, may still find more: this is no proof."
         )
     more = f"{found.wanted:,} canaries or more could" if found.wanted is not None else "no number of canaries will"
     if hopeless:
         more = f"more than {MOST_CANARIES:,} would be needed"
-    other = "" if found.family == "gaussian" else '; so could a bound for Gaussian mechanisms (family = "gaussian")'
+    other = ""
+    if found.family == "any" and found.delta > 0 and found.bounds:
+        gaussian = reach(found.bounds[0].guessed, found.delta, BOUNDS["gaussian"], found.each_at)
+        if gaussian > (found.claimed or 0.0):
+            other = f'; or a bound for Gaussian mechanisms alone (family = "gaussian"), up to {gaussian:.2f}'
     return (
         f"Not informative: were every guess right, {found.canaries:,} canaries would bound epsilon by "
         f"{found.reach or 0.0:.2f} at the most, not above {claim}; {more}{other}."

@@ -33,8 +33,8 @@ class GradientCanaryWeights(MembershipAttack):
     form: ClassVar[str] = "gradients"
     also: ClassVar[frozenset[str]] = frozenset()
     cites: ClassVar[tuple[str, ...]] = (
-        "Nasr, Hayes, Steinke, Balle, Tramer, Jagielski, Carlini, Terzis 2023, Tight Auditing of Differentially Private "
-        "Machine Learning, USENIX Security",
+        "Nasr, Hayes, Steinke, Balle, Tramer, Jagielski, Carlini, Terzis 2023, Tight Auditing of Differentially "
+        "Private Machine Learning, USENIX Security",
         "Steinke, Nasr, Jagielski 2023, Privacy Auditing with One (1) Training Run, NeurIPS",
     )
 
