@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -12,15 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from seepage.audit import sentences
 from seepage.audit.asked import wanted_by
-from seepage.audit.canaries import (
-    canaries_identity,
-    canary_facts,
-    check_trainer,
-    default_claim,
-    given_canaries,
-    given_claim,
-    widened,
-)
+from seepage.audit.canaries import Given, Told, canaries_identity, canary_facts, told_of, written
 from seepage.audit.config import AuditConfig, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python
@@ -218,30 +210,23 @@ def audit(
         spec = input or infer_spec(splits)
         splits = checked(splits, spec, "refuse")
         read_as = reading or Reading()
-        splits, inserted = given_canaries(
-            canaries, splits, members, input, read_as if target is None else replace(read_as, target=target), seed,
-            made_here=model is None,
-        )  # fmt: skip
-        spec = input or widened(spec, splits, inserted)
+        read_as = read_as if target is None else replace(read_as, target=target)
         trainer = _trainer(recipe)
-        check_trainer(trainer, inserted)
-        claimed = given_claim(claim, inserted) or default_claim(
-            trainer if model is None else None, inserted, len(splits.members)
-        )
+        told = told_of(canaries, claim, Given(splits, members, input, spec, read_as, seed), trainer, model is None)
+        splits, spec = told.splits, told.spec
         if model is None and trainer is None:
             raise ConfigError("model: a model was wanted, or a recipe that trains one (recipe=), got neither")
         if model is None and options:
             raise ConfigError(f"unknown argument '{next(iter(options))}': a model that the recipe trains takes none")
         victim = None if model is None else wrap(model, spec, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
-        told = _Told(inserted, claimed)
         live = _of_records(victim, splits, spec, input, trainer, judge, brought, Path(out), seed, granted, told)
     named = str(model) if isinstance(model, str | Path) else type(model).__name__
     if model is None:
         named = recipe if isinstance(recipe, str) else getattr(recipe, "__qualname__", type(recipe).__name__)
     setting = live_setting(
         replace(live, name=named),
-        {"model": named, "access": str(granted), "budget": budget, "seed": seed, **_written(canaries, claim)},
+        {"model": named, "access": str(granted), "budget": budget, "seed": seed, **written(canaries, claim)},
         attacks=attacks,
         defenses=defenses,
         budget=budget,
@@ -321,28 +306,6 @@ def live_setting(
     )
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What is said of the training."""
-
-    canaries: Canaries | None
-    claim: Claim | None
-
-
-def _written(canaries: Any, claim: Any) -> dict[str, Any]:
-    """Canaries and claim as a call gave them, for the record."""
-    told: dict[str, Any] = {}
-    if canaries is not None:
-        told["canaries"] = dict(canaries) if isinstance(canaries, Mapping) else f"{type(canaries).__name__}"
-        if isinstance(canaries, str | Path):
-            told["canaries"] = {"manifest": str(canaries)}
-    if claim is not None:
-        told["claim"] = asdict(claim) if isinstance(claim, Claim) else claim
-        if isinstance(claim, Mapping):
-            told["claim"] = dict(claim)
-    return told
-
-
 def _of_records(
     victim: Model | None,
     splits: Splits,
@@ -354,7 +317,7 @@ def _of_records(
     out: Path,
     seed: int,
     access: Access,
-    told: _Told,
+    told: Told,
 ) -> Staged:
     recipe = None if trainer is None else trainer.recipe(spec, splits.members, out / "models")
 

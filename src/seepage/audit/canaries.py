@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -325,6 +325,71 @@ def given_canaries(
     elif given is not None:
         table = _table(CanariesTable, given, "canaries")
     return staged_canaries(table, splits, like, spec, reading, seed, Path(), made_here)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The records of a call from Python, and how they were read.
+
+    Attributes:
+        splits: the records, as read.
+        like: what the members were read from.
+        declared: the victim's input, where the call declares it.
+        spec: the same, or as the records show it.
+        reading: how they were read.
+        seed: of the audit.
+    """
+
+    splits: Splits
+    like: Any
+    declared: InputSpec | None
+    spec: InputSpec
+    reading: Reading
+    seed: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a call says of the training, and the records and the input in its light."""
+
+    splits: Splits
+    spec: InputSpec
+    canaries: Canaries | None
+    claim: Claim | None
+
+
+def told_of(canaries: Any, claim: Any, given: Given, trainer: Trainer | None, made_here: bool) -> Told:
+    """Canaries and claim of a call from Python.
+
+    Args:
+        canaries: as `seepage.audit` takes them.
+        claim: likewise.
+        given: the records.
+        trainer: of the recipe, where there is one.
+        made_here: whether the victim is trained here.
+
+    Raises:
+        ConfigError, DataError: for canaries and claims that cannot be used.
+    """
+    splits, found = given_canaries(
+        canaries, given.splits, given.like, given.declared, given.reading, given.seed, made_here
+    )
+    check_trainer(trainer, found)
+    guaranteed = default_claim(trainer if made_here else None, found, len(splits.members))
+    spec = given.declared or widened(given.spec, splits, found)
+    return Told(splits, spec, found, given_claim(claim, found) or guaranteed)
+
+
+def written(canaries: Any, claim: Any) -> dict[str, Any]:
+    """Canaries and claim as a call gave them, for the record."""
+    told: dict[str, Any] = {}
+    if isinstance(canaries, str | Path):
+        told["canaries"] = {"manifest": str(canaries)}
+    elif canaries is not None:
+        told["canaries"] = dict(canaries) if isinstance(canaries, Mapping) else type(canaries).__name__
+    if claim is not None:
+        told["claim"] = asdict(claim) if isinstance(claim, Claim) else claim
+    return told
 
 
 def given_claim(given: Claim | Mapping[str, Any] | float | None, canaries: Canaries | None) -> Claim | None:
