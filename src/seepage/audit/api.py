@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from seepage.audit import sentences
 from seepage.audit.asked import Named, arms_of, attacks_of, check_numbers, check_references, gates_of
+from seepage.audit.canaries import Given, Told, canaries_identity, canary_facts, told_of, written
 from seepage.audit.config import AuditConfig, read
 from seepage.audit.priors import Brought, from_python
 from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity, splits_identity
@@ -20,12 +23,14 @@ from seepage.audit.setting import Setting, from_config
 from seepage.audit.training import Trainer
 from seepage.cases.world import World
 from seepage.core.attack import Attack
+from seepage.core.canaries import Canaries, Claim
 from seepage.core.defense import Defense
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.progress import Listener
 from seepage.core.record import AuditRecord
 from seepage.core.records import Splits
 from seepage.core.secrets import Judge
+from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model, TextEncoder
 from seepage.core.vocabulary import Access
@@ -126,6 +131,8 @@ def audit(
     progress: Listener | None = None,
     judge: Judge | None = None,
     prior: Any = None,
+    canaries: Canaries | Mapping[str, Any] | Path | str | None = None,
+    claim: Claim | Mapping[str, Any] | float | None = None,
     input: InputSpec | None = None,
     target: str | None = None,
     reading: Reading | None = None,
@@ -142,7 +149,8 @@ def audit(
     Args:
         model: a victim, or anything `seepage.targets.wrap` knows: a torch module, a scikit-learn
             estimator, the path of a model file, a URL, a function from records to scores. Where the members are
-            texts: the folder of a sentence encoder, or a function from texts to vectors.
+            texts: the folder of a sentence encoder, or a function from texts to vectors. None trains one by the
+            recipe.
         members: what it was trained on: `(x, y)` arrays or tensors, a DataFrame, a torch Dataset, a
             folder of images, a CSV, Parquet or `.npz` file, a Hugging Face dataset on disk. For an encoder, a
             list of the texts whose vectors have leaked.
@@ -166,6 +174,11 @@ def audit(
         judge: who recognises reconstructions, when there is one at hand that is independent of the model.
         prior: what the adversary knows of records in general, when it is brought along: the path of an artefact
             of `seepage prior train`, or a prior (`seepage.models.priors.own_prior` wraps a generator).
+        canaries: records that fair coins put into the training data: the manifest of `seepage corpus canaries` (the
+            members are then the data that it wrote), `{"count": 500, "kind": "mislabelled"}` to insert some where
+            the recipe trains the victim (`model` None), or `Canaries` of your own.
+        claim: the privacy that is claimed of the training, held against what the canaries show: epsilon, or
+            `{"epsilon": 8, "delta": 1e-5, "family": "any"}`.
         input: shape, value range and preprocessing of one input; read off the records when not given.
         target: for tables, the column that holds the class.
         reading: further options of how records are read (`drop`, `encode`, `missing`, `size`, ...).
@@ -190,7 +203,8 @@ def audit(
     check_numbers(budget, seed, tolerance, top_k)
     check_references(references, recipe)
     if are_texts(members) or isinstance(model, TextEncoder):
-        for name, given in (("nonmembers", nonmembers), ("recipe", recipe), ("judge", judge), ("prior", prior)):
+        unused = {"nonmembers": nonmembers, "recipe": recipe, "judge": judge, "prior": prior}
+        for name, given in {**unused, "canaries": canaries, "claim": claim}.items():
             if given is not None:
                 raise ConfigError(f"{name}: the audit of an encoder of texts has no use for it: leave it out")
         live = sentences.from_python(model, members, public, seed, reading or Reading(), options, granted)
@@ -198,16 +212,27 @@ def audit(
         splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
         spec = input or infer_spec(splits)
         splits = checked(splits, spec, "refuse")
-        victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
+        read_as = reading or Reading()
+        read_as = read_as if target is None else replace(read_as, target=target)
+        trainer = _trainer(recipe)
+        told = told_of(canaries, claim, Given(splits, members, input, spec, read_as, seed), trainer, model is None)
+        splits, spec = told.splits, told.spec
+        if model is None and trainer is None:
+            raise ConfigError("model: a model was wanted, or a recipe that trains one (recipe=), got neither")
+        if model is None and options:
+            raise ConfigError(f"unknown argument '{next(iter(options))}': a model that the recipe trains takes none")
+        victim = None if model is None else wrap(model, spec, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
         models = models_for(references, attacks_of(attacks))
         live = _of_records(
-            victim, splits, spec, input, _trainer(recipe), models, judge, brought, Path(out), seed, granted, groups
+            victim, splits, spec, input, trainer, models, judge, brought, Path(out), seed, granted, groups, told
         )
     named = str(model) if isinstance(model, str | Path) else type(model).__name__
+    if model is None:
+        named = recipe if isinstance(recipe, str) else getattr(recipe, "__qualname__", type(recipe).__name__)
     setting = live_setting(
         replace(live, name=named),
-        {"model": named, "access": str(granted), "budget": budget, "seed": seed},
+        {"model": named, "access": str(granted), "budget": budget, "seed": seed, **written(canaries, claim)},
         attacks=attacks,
         defenses=defenses,
         budget=budget,
@@ -288,7 +313,7 @@ def live_setting(
 
 
 def _of_records(
-    victim: Model,
+    victim: Model | None,
     splits: Splits,
     spec: InputSpec,
     declared: InputSpec | None,
@@ -300,22 +325,34 @@ def _of_records(
     seed: int,
     access: Access,
     groups: Sequence[str],
+    told: Told,
 ) -> Staged:
+    recipe = None if trainer is None else trainer.recipe(spec, splits.members, out / "models")
+
+    def open_it() -> Model:
+        if victim is not None or recipe is None:
+            return wrap(victim, spec)
+        whole = recipe if told.canaries is None else told.canaries.into(recipe)
+        return wrap(whole.fit(np.arange(len(splits.members)), derive(seed, "victim")), spec)
+
     world = World(
-        open_victim=lambda: victim,
+        open_victim=open_it,
         spec=spec,
         members=splits.members,
         nonmembers=splits.nonmembers,
         public=splits.public,
-        recipe=None if trainer is None else trainer.recipe(spec, splits.members, out / "models"),
+        recipe=recipe,
         own_judge=judge,
         adversary_spec=known_spec(declared, splits, spec),
         priors=brought.shelf,
         references=references_of(trainer, spec, splits, models, seed, out, os.cpu_count() or 1),
         groups=known_columns(groups, splits.members),
+        canaries=told.canaries,
+        claim=told.claim,
         seed=seed,
     )
-    fingerprint = getattr(victim, "fingerprint", None)
+    # A victim that is yet to be trained is told by its recipe.
+    fingerprint = "recipe" if victim is None else getattr(victim, "fingerprint", None)
     identity = {
         "packages": packages(),
         **splits_identity(splits),
@@ -327,10 +364,12 @@ def _of_records(
         "groups": list(groups),
         "judge": "auto" if judge is None else "own",
         "prior": brought.identity,
+        **canaries_identity(told.canaries, told.claim),
     }
     known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
-    kind = type(victim).__name__
-    return Staged(world, kind, kind, identity, access, data_facts(splits), known=known, brought=brought)
+    kind = "recipe" if victim is None else type(victim).__name__
+    facts = {**data_facts(splits), **canary_facts(told.canaries)}
+    return Staged(world, kind, kind, identity, access, facts, known=known, brought=brought)
 
 
 def _trainer(recipe: Callable[..., Any] | str | None) -> Trainer | None:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from seepage.audit.tables import (
     AttackTable,
+    CanariesTable,
+    ClaimTable,
     DataTable,
     DefenseTable,
     FederatedTable,
@@ -53,6 +55,8 @@ class AuditConfig(Table):
     attack: list[AttackTable] = Field(default_factory=lambda: [AttackTable(name="auto")])
     defense: list[DefenseTable] = Field(default_factory=list[DefenseTable])
     judge: JudgeTable = JudgeTable()
+    canaries: CanariesTable | None = None
+    claim: ClaimTable | None = None
     verdict: VerdictTable = VerdictTable()
     gate: dict[Leak, float] = Field(default_factory=dict[Leak, float])
     report: ReportTable = ReportTable()
@@ -120,6 +124,8 @@ _TABLES: dict[str, type[BaseModel]] = {
     "attack": AttackTable,
     "defense": DefenseTable,
     "judge": JudgeTable,
+    "canaries": CanariesTable,
+    "claim": ClaimTable,
     "verdict": VerdictTable,
     "report": ReportTable,
     "run": RunTable,
@@ -216,6 +222,16 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         )
     if config.data.builtin is None and config.data.members is None and config.victim.kind not in CAPTURED:
         raise ConfigError(f"{where}: [data] needs members = ... (or builtin = ...)")
+    if (config.canaries or config.claim) is not None and config.victim.kind in TEXTS:
+        raise ConfigError(
+            f'{where}: [canaries] and [claim] are for classifiers; a victim of kind "{config.victim.kind}" has no use '
+            "for them"
+        )
+    if config.claim is not None and config.canaries is None:
+        raise ConfigError(
+            f"{where}: [claim] is held against canaries, and there are none: add [canaries] with manifest = ... (of "
+            '`seepage corpus canaries`), or with count = ... where [victim] kind = "recipe"'
+        )
     if config.data.builtin is not None and config.victim.kind in CAPTURED:
         raise ConfigError(
             f"{where}: [data] builtin: a captured update has the client's own records as members, or none"

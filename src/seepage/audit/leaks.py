@@ -10,6 +10,7 @@ from seepage.cases import gradient_texts as gradient_texts_case
 from seepage.cases import inversion as inversion_case
 from seepage.cases import inversion_texts as inversion_texts_case
 from seepage.cases import membership as membership_case
+from seepage.cases import membership_canaries as canaries_case
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
@@ -21,6 +22,7 @@ from seepage.core.case import Case
 from seepage.core.knowledge import Knowledge
 from seepage.core.scorer import Scorer
 from seepage.core.vocabulary import Leak
+from seepage.scoring import canaries as canaries_score
 from seepage.scoring import gradient as gradient_score
 from seepage.scoring import inversion as inversion_score
 from seepage.scoring import membership as membership_score
@@ -103,18 +105,35 @@ LEAKS: dict[Leak, tuple[Row, ...]] = {
             membership_case.build,
             membership_score.score,
         ),
+        Row(
+            World,
+            frozenset({"canaries"}),
+            canaries_case.obstacle,
+            canaries_case.knowledge,
+            canaries_case.build,
+            canaries_score.score,
+        ),
+        Row(
+            World,
+            frozenset({"gradients"}),
+            canaries_case.obstacle_gradients,
+            canaries_case.knowledge,
+            canaries_case.build,
+            canaries_score.score,
+        ),
     ),
 }
 
 
-def row(leak: Leak, scene: Scene) -> Row | None:
-    """How a leak is audited in such a scene; None where it is not."""
-    return next((found for found in LEAKS.get(leak, ()) if isinstance(scene, found.scene)), None)
+def row(leak: Leak, scene: Scene, form: str | None = None) -> Row | None:
+    """How a leak is audited in such a scene, in the row of one form where that is given; None where it is not."""
+    rows = [found for found in LEAKS.get(leak, ()) if isinstance(scene, found.scene)]
+    return next((found for found in rows if form in found.forms), rows[0] if rows else None)
 
 
 def obstacle(leak: Leak, scene: Scene, form: str | None = None) -> str | None:
     """Why a leak, or one form of it, cannot be audited in this scene, or None when it can."""
-    found = row(leak, scene)
+    found = row(leak, scene, form)
     if found is None or (form is not None and form not in found.forms):
         what = f"the leak '{leak}'" + (f" in the form '{form}'" if found is not None else "")
         return f"{what} is not audited on {scene.of}"
@@ -127,7 +146,7 @@ def knowledge(leak: Leak, scene: Scene, form: str) -> Knowledge:
     Raises:
         ValueError: where the leak is not audited.
     """
-    found = row(leak, scene)
+    found = row(leak, scene, form)
     if found is None:
         raise ValueError(f"the leak '{leak}' is not audited on such a victim")
     return found.knowledge(scene, form)

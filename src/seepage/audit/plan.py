@@ -60,6 +60,7 @@ class Cell:
         key: hash of everything that decides the result.
         cost: queries it will ask at the most, the null twin's included.
         opens: the accesses its target opens.
+        form: which form of its leak's case is played.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Cell:
     budget: int | None
     cost: int
     opens: frozenset[Access]
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Plan:
 
 # Forms of inversion whose control is the same attack given other records' answers: it needs no twin.
 _BY_ANSWERS = ("record", "text")
+# Forms of membership that need no twin either: fair coins are their control.
+_OF_CANARIES = ("canaries", "gradients")
 _MINUTES = "it takes minutes: ask for '{}' by name, or for all attacks"
 
 
@@ -153,18 +157,22 @@ def make_plan(
         granted = closure([access]) & closure(offers)
         if isinstance(arm.defense, OutputDefense):
             granted &= closure(arm.defense.leaves)
-        for want in wanted:
+        for want, form in _played(wanted, scene):
             attack, limit = want.attack, want.budget or budget
             if want.auto and row(attack.leak, scene) is None:
                 # Said once for the whole leak, by what the record says was not tried.
                 continue
-            reason = _obstacle(attack, granted, scene, obstacles, limit) or want.skipped
+            if want.auto and form in _OF_CANARIES and obstacle(attack.leak, scene, form) is not None:
+                # Without canaries there is nothing that it was left out of.
+                continue
+            reason = _obstacle(attack, form, granted, scene, obstacles, limit) or want.skipped
             if reason is not None:
-                if not want.auto and arm.defense is None:
+                if not want.auto and arm.defense is None and form == attack.form and not _elsewhere(attack, scene):
                     raise ConfigError(f"the attack '{attack.name}' cannot run here: {reason}")
                 left_out.append(LeftOut(attack=attack.name, leak=attack.leak, reason=reason, defenses=arm.applied))
                 continue
-            base = "-".join([str(attack.leak), attack.name, *([arm.defense.name] if arm.defense else [])])
+            again = [form] if form != attack.form else []
+            base = "-".join([str(attack.leak), attack.name, *again, *([arm.defense.name] if arm.defense else [])])
             base += f"-{want.budget}" if want.budget is not None else ""
             ids[base] = ids.get(base, 0) + 1
             name = base if ids[base] == 1 else f"{base}-{ids[base]}"
@@ -173,6 +181,7 @@ def make_plan(
                 "version": attack.version,
                 "source": source_digest(type(attack)),
                 "params": attack.model_dump(mode="json"),
+                "form": form,
                 "defenses": [
                     {
                         "name": arm.defense.name,
@@ -190,18 +199,20 @@ def make_plan(
                 "seed": seed,
                 **identity,
             }
-            asked = attack.cost(knowledge(attack.leak, scene, attack.form), limit)
+            asked = attack.cost(knowledge(attack.leak, scene, form), limit)
             asked = asked if limit is None else min(asked, limit)
             cells.append(
                 Cell(
                     id=name,
                     key=digest(decides),
                     attack=attack,
-                    title=describe(attack, want.label),
+                    title=describe(attack, want.label) + (f", on {form}" if again else ""),
                     arm=arm,
                     budget=limit,
-                    cost=asked * (2 if scene.twin_missing is None or _by_answers(attack) else 1),
+                    cost=asked
+                    * (2 if (scene.twin_missing is None and form not in _OF_CANARIES) or _by_answers(attack) else 1),
                     opens=attack.opens(granted),
+                    form=form,
                 )
             )
     if not cells and Access.UPDATES not in offers:
@@ -212,12 +223,28 @@ def make_plan(
     return Plan(digest([cell.key for cell in cells]), tuple(cells), tuple(left_out))
 
 
+def _played(wanted: Sequence[Wanted], scene: Scene) -> list[tuple[Wanted, str]]:
+    """Each attack in its own form, and in the others that it plays and that can be had here."""
+    return [
+        (want, form)
+        for want in wanted
+        for form in (want.attack.form, *sorted(want.attack.also))
+        if form == want.attack.form or obstacle(want.attack.leak, scene, form) is None
+    ]
+
+
+def _elsewhere(attack: Attack, scene: Scene) -> bool:
+    """Whether an attack that cannot be played in its own form is in another."""
+    return any(obstacle(attack.leak, scene, form) is None for form in attack.also)
+
+
 def _by_answers(attack: Attack) -> bool:
     return attack.leak is Leak.INVERSION and attack.form in _BY_ANSWERS
 
 
 def _obstacle(
     attack: Attack,
+    form: str,
     granted: frozenset[Access],
     scene: Scene,
     obstacles: Mapping[Leak, str | None],
@@ -227,11 +254,14 @@ def _obstacle(
         return f"the leak '{attack.leak}' cannot be audited yet"
     if scene.modality not in attack.modalities:
         return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
-    if (reason := obstacle(attack.leak, scene, attack.form)) is not None and obstacles[attack.leak] is None:
+    reason = obstacle(attack.leak, scene, form)
+    own = row(attack.leak, scene, form) is not row(attack.leak, scene)
+    of_leak = reason if own else obstacles[attack.leak]
+    if reason is not None and of_leak is None:
         return reason
     if not allows(granted, attack.opens(granted)):
         needs, has = ", ".join(sorted(attack.needs)), ", ".join(sorted(granted)) or "nothing"
         return f"it needs {needs}; the adversary has {has}"
-    if obstacles[attack.leak] is not None:
-        return obstacles[attack.leak]
-    return attack.obstacle(knowledge(attack.leak, scene, attack.form), budget)
+    if of_leak is not None:
+        return of_leak
+    return attack.obstacle(knowledge(attack.leak, scene, form), budget)

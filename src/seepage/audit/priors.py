@@ -130,6 +130,8 @@ def wanted(attacks: Iterable[Attack], scene: Scene) -> list[str]:
     """The kinds of prior that attacks will ask for and that take long to train, each once."""
     found: list[str] = []
     for attack in attacks:
+        if not isinstance(attack, InversionAttack | GradientAttack):
+            continue
         known = knowledge(attack.leak, scene, attack.form)
         asked: tuple[str, ...] = ()
         if isinstance(attack, InversionAttack) and isinstance(known, InversionKnowledge):

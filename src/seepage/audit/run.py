@@ -25,6 +25,7 @@ from seepage.core.errors import ModelError, StoreError
 from seepage.core.progress import Listener
 from seepage.core.record import AuditRecord, Config, Finding, Run, Tool, Verdict
 from seepage.core.vocabulary import Access, Leak
+from seepage.scoring.claims import epsilon_verdict, of_canaries
 from seepage.scoring.verdicts import gate, verdict
 from seepage.store.files import RunFolder, parse_finding, write_bytes, write_json
 from seepage.store.index import Index
@@ -245,14 +246,16 @@ def _record(
         finding = folder.read_finding(cell.id, cell.key)
         if finding is None:
             raise StoreError(f"the finding of '{cell.id}' is gone from {folder.path}: run the same command again")
-        if finding.leak is Leak.MEMBERSHIP and confounded is not None:
+        if finding.leak is Leak.MEMBERSHIP and confounded is not None and not of_canaries(finding):
             finding = finding.model_copy(update={"confounded": confounded})
         findings.append(finding)
     findings = mark_confounded(findings, checks)
     _same_victim(findings)
     looked = {Leak.GRADIENT} if setting.has_preflight else set[Leak]()
-    leaks = sorted({finding.leak for finding in findings} | set(setting.gates) | looked)
-    by_leak = {leak: [f for f in findings if f.leak is leak] for leak in leaks}
+    # Canaries speak of the training's privacy, not of how exposed ordinary members are.
+    spoken = [finding for finding in findings if not of_canaries(finding)]
+    leaks = sorted({finding.leak for finding in spoken} | set(setting.gates) | looked)
+    by_leak = {leak: [f for f in spoken if f.leak is leak] for leak in leaks}
     misfit = next((check.message for check in checks if check.name == FITS and not check.passed), None)
     verdicts = {leak: _unless(misfit, verdict(by_leak[leak], setting.tolerance)) for leak in leaks}
     return AuditRecord(
@@ -277,6 +280,7 @@ def _record(
         findings=findings,
         left_out=list(plan.left_out),
         verdicts=verdicts,
+        epsilon=epsilon_verdict(findings, setting.claim),
         gates=[gate(leak, threshold, by_leak[leak]) for leak, threshold in setting.gates.items()],
         limits=limits(setting, plan, verdicts),
     )

@@ -21,6 +21,7 @@ from seepage.cases.scene import Scene
 from seepage.cases.text_capture import TextCapture
 from seepage.cases.text_federation import TextFederation
 from seepage.cases.world import World
+from seepage.core.canaries import Claim
 from seepage.core.record import Check, Preflight
 from seepage.core.records import Splits
 from seepage.core.seeds import derive
@@ -131,6 +132,11 @@ class Setting:
     def read_checks(self, folder: RunFolder) -> list[Check]:
         found = [*read_json(folder.path / "checks.json"), *read_json(folder.path / "facts.json").get("checks", [])]
         return [Check.model_validate(check) for check in found]
+
+    @property
+    def claim(self) -> Claim | None:
+        """The privacy that is claimed of the victim's training."""
+        return self.scene.claim if isinstance(self.scene, World) else None
 
     @property
     def has_judge(self) -> bool:

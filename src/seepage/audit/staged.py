@@ -8,6 +8,16 @@ from typing import Any
 import numpy as np
 
 from seepage.audit.asked import wanted_by
+from seepage.audit.canaries import (
+    canaries_identity,
+    canary_facts,
+    check_trainer,
+    claim_of,
+    default_claim,
+    staged_canaries,
+    trained,
+    widened,
+)
 from seepage.audit.captured import captured_name, from_file, spec_of
 from seepage.audit.captured_texts import from_file as from_captured_texts
 from seepage.audit.config import CAPTURED, AuditConfig
@@ -15,11 +25,13 @@ from seepage.audit.federated import federation
 from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.priors import Brought, from_table
 from seepage.audit.records import (
+    beside,
     checked,
     data_facts,
     known_spec,
     packages,
     read_data,
+    reading_of,
     spec_identity,
     splits_identity,
 )
@@ -37,6 +49,7 @@ from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
 from seepage.core.vocabulary import Access, closure
+from seepage.data import Reading
 from seepage.data.profile import known_columns
 from seepage.targets import infer_spec, open_victim
 
@@ -159,12 +172,25 @@ def _classifier(given: Given) -> Staged:
     if config.federated is not None:
         raise ConfigError('[federated] belongs to [victim] kind = "federated"')
     spec, splits = given.read()
+    splits, canaries = staged_canaries(
+        config.canaries,
+        splits,
+        None if config.data.members is None else beside(config.data.members, given.base),
+        given.declared,
+        Reading() if config.data.builtin is not None else reading_of(config.data),
+        config.seed,
+        given.base,
+        made_here=config.victim.kind == "recipe",
+    )
+    spec = given.declared or widened(spec, splits, canaries)
     brought = given.brought(spec)
     kept = given.runs / "models"
     trainer = None if config.recipe is None else Trainer.named(config.recipe.fit, config.recipe.options)
+    check_trainer(trainer, canaries)
     recipe = None if trainer is None else trainer.recipe(spec, splits.members, kept)
     asked = None if config.references is None else config.references.models
     models = models_for(asked, [wanted for listed in config.attack for wanted in wanted_by(listed)])
+    claim = claim_of(config.claim) or default_claim(trainer, canaries, len(splits.members))
     table = config.victim
     options = victim_options(config, given.base)
     if table.kind == "recipe":
@@ -174,7 +200,7 @@ def _classifier(given: Given) -> Staged:
             )
         if recipe is None:
             raise ConfigError('[victim] kind = "recipe" needs a [recipe]')
-        open_it = _from_recipe(recipe, splits, config.seed)
+        open_it = _from_recipe(recipe if canaries is None else canaries.into(recipe), splits, config.seed)
     else:
 
         def open_it() -> Model:
@@ -194,6 +220,8 @@ def _classifier(given: Given) -> Staged:
         priors=brought.shelf,
         references=references_of(trainer, spec, splits, models, config.seed, given.runs),
         groups=known_columns(config.report.groups, splits.members),
+        canaries=canaries,
+        claim=claim,
         seed=config.seed,
     )
 
@@ -202,7 +230,8 @@ def _classifier(given: Given) -> Staged:
             return None
         if name == "victim":
             wants = table.kind == "recipe"
-            return trainer.kept_at(splits.members, derive(config.seed, "victim"), spec, kept) if wants else None
+            whole, by = trained(splits.members, trainer, canaries)
+            return by.kept_at(whole, derive(config.seed, "victim"), spec, kept) if wants else None
         records = world.twin_records
         return None if records is None else trainer.kept_at(records, derive(config.seed, "victim"), spec, kept)
 
@@ -221,9 +250,10 @@ def _classifier(given: Given) -> Staged:
             "recipe": None if trainer is None else trainer.identity,
             "references": models,
             "groups": config.report.groups,
+            **canaries_identity(canaries, claim),
         },
         access=table.access,
-        data_facts=data_facts(splits),
+        data_facts={**data_facts(splits), **canary_facts(canaries)},
         opened=offers,
         known=table.kind not in ("http", "callable"),
         brought=brought,

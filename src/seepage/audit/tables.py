@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from seepage.core.canaries import FEWEST, Family
 from seepage.core.spec import Bounds, InputSpec
 from seepage.core.vocabulary import Access, Leak, Modality
 
@@ -178,6 +179,47 @@ class VerdictTable(Table):
     """`[verdict]`: the leakage below which no leak is claimed to matter."""
 
     tolerance: float = Field(default=0.10, gt=0, lt=1)
+
+
+class CanariesTable(Table):
+    """`[canaries]`: records that fair coins put into the training data, by a manifest or inserted here.
+
+    With `manifest` they are those that `seepage corpus canaries` wrote into the data; with `count` they are made and
+    inserted where the victim is trained by its recipe.
+    """
+
+    manifest: str | None = None
+    count: int | None = Field(default=None, ge=FEWEST, description="how many to make, each included by a fair coin")
+    kind: Literal["mislabelled", "random", "gradient"] = Field(
+        default="mislabelled",
+        description="records of another class, records drawn at random, or gradients put into steps of DP-SGD",
+    )
+    seed: int | None = Field(default=None, ge=0, description="of the canaries and their coins; the audit's if not set")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "CanariesTable":
+        if (self.manifest is None) == (self.count is None):
+            raise ValueError("canaries need manifest (of those in the data) or count (to make some), one of the two")
+        return self
+
+
+class ClaimTable(Table):
+    """`[claim]`: the privacy that is claimed of the victim's training, to be held against what the canaries show."""
+
+    epsilon: float = Field(ge=0)
+    delta: float = Field(default=1e-5, ge=0, lt=1)
+    family: Family = Field(
+        default="any", description="mechanisms that the bound holds for: any, or those no more telling than a Gaussian"
+    )
+    attack: str | None = Field(
+        default=None, description="the attack that decides, said beforehand; else all do, corrected for their number"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> "ClaimTable":
+        if self.family == "gaussian" and self.delta == 0:
+            raise ValueError("at a delta of 0 no Gaussian mechanism has an epsilon: give a delta above 0")
+        return self
 
 
 class ReportTable(Table):

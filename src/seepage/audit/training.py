@@ -161,7 +161,9 @@ class Trainer:
 
     def _wrapped(self, made: Any, records: Records, spec: InputSpec) -> Model:
         # An estimator that has not seen a class of its records gives it no score, instead of fewer scores.
-        return wrap(made, spec, **({"classes": len(records.class_names)} if hasattr(made, "classes_") else {}))
+        if not hasattr(made, "classes_"):
+            return wrap(made, spec)
+        return wrap(made, spec, classes=len(records.class_names))
 
     def _all_options(self, records: Records) -> Mapping[str, Any]:
         """The options, and for a built-in recipe how many classes there are: records may lack some."""

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from seepage.cases.scene import Scene
+from seepage.core.canaries import Canaries, Claim
 from seepage.core.case import Training
 from seepage.core.errors import ConfigError, ModelError
 from seepage.core.knowledge import PriorSource
@@ -52,6 +53,8 @@ class World(Scene):
         priors: where the adversary gets its priors from.
         references: gives the adversary's reference models for the candidates of membership; None where it has none.
         groups: columns of a table whose values are groups that membership is looked at in.
+        canaries: records that fair coins put into the training data besides the members, or left out.
+        claim: the privacy that is claimed of the training.
         seed: of the audit.
     """
 
@@ -66,6 +69,8 @@ class World(Scene):
     priors: PriorSource | None = None
     references: Callable[[Records], ReferenceSource] | None = None
     groups: tuple[str, ...] = ()
+    canaries: Canaries | None = None
+    claim: Claim | None = None
 
     @property
     def modality(self) -> Modality:
@@ -153,7 +158,7 @@ class World(Scene):
             return None
         records = self.twin_records
         return Training(
-            recipe=self.recipe,
+            recipe=self.recipe if self.canaries is None else self.canaries.into(self.recipe),
             members=np.arange(len(self.members)),
             seed=derive(self.seed, "victim"),
             null_recipe=None if records is None else self.recipe.on(records),

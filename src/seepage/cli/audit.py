@@ -56,6 +56,8 @@ def command(
         shown = config.report.show_records if show_records is None else show_records
         written = write_reports(Path(record.folder or "."), show_records=shown)
     print_summary(record, written, quiet)
+    if record.epsilon is not None and record.epsilon.standing == "violated":
+        click.echo(f"CLAIM VIOLATED: {record.epsilon.message}", err=True)
     for reason in crossed(record, forbidden):
         click.echo(f"GATE CROSSED: {reason}", err=True)
     sys.exit(exit_code(record, forbidden))

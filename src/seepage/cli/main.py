@@ -1,6 +1,6 @@
 """`seepage`: commands are imported when they are called, so that `--help` is instant.
 
-Exit codes: 0 done, 1 some attack failed, 2 bad configuration or input, 3 a gate was crossed,
+Exit codes: 0 done, 1 some attack failed, 2 bad configuration or input, 3 a gate was crossed or a claim violated,
 130 interrupted.
 """
 
@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "Hold two runs against each other.",
     "runs": "List the runs.",
     "prior": "Train a prior from public records, or show one.",
+    "corpus": "Put canaries into training data before a model is trained on it.",
     "doctor": "Say which versions and devices are here and what each extra enables.",
 }
 

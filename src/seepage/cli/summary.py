@@ -16,6 +16,7 @@ from seepage.core.vocabulary import Leak
 # Facts of a captured update that begin so: how far the updates of guesses without it lie from it.
 _WITHOUT = "consistency_"
 STYLE = {"leaks": "bold red", "no leak found": "bold green", "inconclusive": "bold yellow", "not tried": "dim"}
+STANDING = {"violated": "bold red", "consistent": "bold green", "not informative": "bold yellow"}
 
 
 def parse_fail_on(values: Sequence[str]) -> tuple[dict[Leak, float], list[Leak | Literal["any"]]]:
@@ -47,8 +48,10 @@ def parse_fail_on(values: Sequence[str]) -> tuple[dict[Leak, float], list[Leak |
 
 
 def exit_code(record: AuditRecord, forbidden: Iterable[Leak | Literal["any"]] = ()) -> int:
-    """0 done, 1 some attack failed, 3 a gate was crossed (which weighs more)."""
+    """0 done, 1 some attack failed, 3 a gate was crossed or a claim is violated (which weighs more)."""
     if any(not gate.passed for gate in record.gates) or crossed(record, forbidden):
+        return 3
+    if record.epsilon is not None and record.epsilon.standing == "violated":
         return 3
     return 1 if any(finding.status == "failed" for finding in record.findings) else 0
 
@@ -65,13 +68,22 @@ def crossed(record: AuditRecord, forbidden: Iterable[Leak | Literal["any"]]) -> 
 
 
 def number(estimate: Estimate | Score | None) -> str:
-    """A value with its interval, in two digits."""
+    """A value with its interval, in two digits; a bound as such."""
+    if (
+        isinstance(estimate, Score)
+        and estimate.value is not None
+        and estimate.low is not None
+        and estimate.high is None
+    ):
+        return f"at least {estimate.value:.2f}"
     if estimate is None or estimate.value is None or estimate.low is None or estimate.high is None:
         return "–"
     return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
 def _control(score: Score, name: str) -> str:
+    if not score.controls and not score.missing:
+        return "–"
     found = score.controls.get(name)
     return "missing" if found is None else f"{found.value:.2f}"
 
@@ -140,6 +152,11 @@ def print_summary(record: AuditRecord, written: Mapping[str, Path], quiet: bool)
             console.print(Text.assemble((f"{leak}: ", "bold"), (verdict.verdict, STYLE[verdict.verdict]), beside))
             for reason in verdict.reasons:
                 console.print(Text(f"  {reason}"))
+        if record.epsilon is not None:
+            standing = record.epsilon.standing
+            said = (standing, STANDING[standing]) if standing is not None else ("no claim", "dim")
+            console.print(Text.assemble(("epsilon: ", "bold"), said))
+            console.print(Text(f"  {record.epsilon.message}"))
         console.print()
         console.print(findings_table(record.findings))
         console.print()

@@ -43,6 +43,7 @@ class Attack(BaseModel, ABC):
         form: which form of its leak's case it plays, where there are several: "class" (what does a class look
             like?), "record" (which record was this captured answer given to?) or "text" (which text?) for inversion;
             "" (records), "labels" or "text" for gradient inversion.
+        also: further forms that it plays wherever they can be had: "canaries" for membership.
         thorough: whether it takes minutes (it trains a generator, say): left out of "auto", part of "all".
         version: raised when the same parameters give another result, so that caches notice.
     """
@@ -57,6 +58,7 @@ class Attack(BaseModel, ABC):
     modalities: ClassVar[frozenset[Modality]] = frozenset(Modality)
     needs_public: ClassVar[bool] = False
     form: ClassVar[str] = ""
+    also: ClassVar[frozenset[str]] = frozenset()
     thorough: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
@@ -143,6 +145,7 @@ class MembershipAttack(Attack):
     """
 
     leak: ClassVar[Leak] = Leak.MEMBERSHIP
+    also: ClassVar[frozenset[str]] = frozenset({"canaries"})
     needs_references: ClassVar[bool] = False
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:

@@ -225,6 +225,41 @@ class GateResult(_Part):
     message: str
 
 
+class CanaryBound(_Part):
+    """What one attack on canaries shows of epsilon."""
+
+    finding: str = Field(description="id of the finding")
+    title: str
+    alone: float = Field(description="lower bound on epsilon at 95 %, as if this were the only attack")
+    bound: float | None = Field(description="the same at the confidence that the verdict asks of each attack")
+    guessed: int = Field(description="canaries that were there to be guessed")
+    made: int = Field(description="guesses made")
+    right: int = Field(description="guesses that were right")
+
+
+class EpsilonVerdict(_Part):
+    """Empirical epsilon: what canaries show of the privacy of the training, beside what is claimed of it."""
+
+    claimed: float | None = Field(description="the epsilon that is claimed; null where none is")
+    delta: float
+    family: Literal["any", "gaussian"] = Field(description="the mechanisms that the bounds hold for")
+    source: str | None = Field(description="who claims it")
+    standing: Literal["consistent", "violated", "not informative"] | None = Field(
+        description="of the claim; null where there is none"
+    )
+    bound: float | None = Field(description="lower bound on epsilon over all attacks that decide")
+    confidence: float = Field(description="of that bound")
+    each_at: float = Field(description="confidence of each attack's bound, corrected for their number")
+    tried: int = Field(description="attacks that decide")
+    decided_by: str | None = Field(description="id of the finding with the greatest bound")
+    reach: float | None = Field(description="the greatest bound that so many canaries can give")
+    canaries: int
+    included: int
+    wanted: int | None = Field(description="canaries that could refute the claim, where these cannot")
+    bounds: list[CanaryBound]
+    message: str
+
+
 class Tool(_Part):
     """What made the record."""
 
@@ -270,6 +305,9 @@ class AuditRecord(_Part):
     findings: list[Finding]
     left_out: list[LeftOut] = Field(default_factory=list[LeftOut])
     verdicts: dict[Leak, Verdict]
+    epsilon: EpsilonVerdict | None = Field(
+        default=None, description="where canaries were played: what they show of the privacy of the training"
+    )
     gates: list[GateResult] = Field(default_factory=list[GateResult])
     limits: list[str] = Field(default_factory=list[str], description="what was not tried and could not be seen")
     _folder: str | None = PrivateAttr(default=None)

@@ -127,6 +127,7 @@ ATTACKS = Catalogue(
         "rmia": "seepage.attacks.membership.zarifzadeh2024:RMIA",
         "base": "seepage.attacks.membership.lassila2025:BASE",
         "shadow-classifier": "seepage.attacks.membership.shokri2017:ShadowClassifier",
+        "gradient-canaries": "seepage.attacks.membership.nasr2023:GradientCanaryWeights",
     },
     "seepage.attacks",
 )

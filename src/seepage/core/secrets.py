@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from seepage.core.canaries import Claim
 from seepage.core.records import Records
 from seepage.core.victim import Model
 
@@ -102,6 +103,19 @@ class MembershipSecret(Secret):
     is_member: Bool[Array, " n"] = field(kw_only=True)
     candidates: Records = field(kw_only=True)
     profile: Profile | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class CanarySecret(MembershipSecret):
+    """Which canaries fair coins put into the training data.
+
+    Attributes:
+        claim: the privacy that is claimed of the training, where one is.
+        seed: of the halves in which canaries choose how to guess and are guessed.
+    """
+
+    claim: Claim | None = field(default=None, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)

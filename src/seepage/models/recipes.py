@@ -14,7 +14,7 @@ from torch import nn
 
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.registry import load
-from seepage.models import nets
+from seepage.models import nets, private_training
 from seepage.models.many import Schedule, fit_many, fit_one
 from seepage.models.training import fit_autoencoders, fit_classifier, seeded, steps_for
 
@@ -233,7 +233,7 @@ def build_network(
         raise ConfigError(
             f"[recipe] options: activation: unknown '{activation}': {did_you_mean(activation, nets.ACTIVATIONS)}"
         )
-    if not all(isinstance(width, int) and width > 0 for width in hidden):
+    if not all(width > 0 for width in hidden):
         raise ConfigError(f"[recipe] options: hidden: widths of layers were wanted, as in [64, 64], got {list(hidden)}")
     return nets.layered(shape, classes, hidden, activation, dropout)
 
@@ -248,6 +248,7 @@ class BuiltIn:
         build: makes its network, untrained.
         build_options: the options of `fit` that `build` takes.
         many: trains several, at once where the network allows; None where nothing is gained.
+        guaranteed: number of records and options to the (epsilon, delta) that training by them guarantees.
     """
 
     title: str
@@ -255,6 +256,7 @@ class BuiltIn:
     build: Callable[..., nn.Module]
     build_options: frozenset[str] = frozenset()
     many: Callable[..., list[nn.Module]] | None = None
+    guaranteed: Callable[[int, Mapping[str, Any]], tuple[float, float]] | None = None
 
 
 RECIPES: Mapping[str, BuiltIn] = {
@@ -271,6 +273,20 @@ RECIPES: Mapping[str, BuiltIn] = {
     ),
     "mlp": BuiltIn("3000 sigmoids (Fredrikson 2015)", fit_mlp, build_mlp, frozenset({"hidden"}), fit_mlps),
     "autoencoder": BuiltIn("stacked denoising autoencoders (Fredrikson 2015)", fit_autoencoder, nets.autoencoder),
+    "dp-softmax": BuiltIn(
+        "softmax regression by DP-SGD",
+        private_training.fit_dp_softmax,
+        private_training.build_dp_softmax,
+        frozenset({"canaries"}),
+        guaranteed=private_training.guaranteed,
+    ),
+    "dp-mlp": BuiltIn(
+        "64 sigmoids by DP-SGD",
+        private_training.fit_dp_mlp,
+        private_training.build_dp_mlp,
+        frozenset({"hidden", "canaries"}),
+        guaranteed=private_training.guaranteed,
+    ),
 }
 
 

@@ -94,6 +94,11 @@ def of_records(finding: Finding) -> bool:
     return finding.case == "record inversion"
 
 
+def of_canaries(finding: Finding) -> bool:
+    """True when canaries were told apart: it speaks of the training's privacy, in a section of its own."""
+    return finding.case == "canaries"
+
+
 def of_texts(finding: Finding) -> bool:
     """True when texts behind captured vectors were recovered: its null control is another text's vector."""
     return finding.case == "text inversion"
@@ -168,7 +173,10 @@ def groups(record: AuditRecord) -> list[Group]:
     order = {leak: i for i, leak in enumerate(Leak)}
     place = {f.id: i for i, f in enumerate(record.findings)}
     # A failed finding has no headline: it goes with the others of its attack, or of its leak.
-    fallback = {leak: next((f.headline for f in record.findings if f.leak is leak and f.headline), "") for leak in Leak}
+    fallback = {
+        leak: next((f.headline for f in record.findings if f.leak is leak and f.headline and not of_canaries(f)), "")
+        for leak in Leak
+    }
 
     def headline(f: Finding) -> str:
         return (f.headline or fallback[f.leak] or "") + (" of records" if of_records(f) else "")
@@ -177,7 +185,7 @@ def groups(record: AuditRecord) -> list[Group]:
     for f in record.findings:
         first.setdefault((f.leak, f.victim, _same_attack(f)), place[f.id])
     ordered = sorted(
-        record.findings,
+        (f for f in record.findings if not of_canaries(f)),
         key=lambda f: (
             order[f.leak],
             headline(f),

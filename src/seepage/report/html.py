@@ -25,6 +25,8 @@ from seepage.report import numbers
 from seepage.report.arms import access_text, applied_text, left_out_groups, only_updates, subject
 from seepage.report.beside import side_by_side
 from seepage.report.budgets import budget_curves
+from seepage.report.epsilon import epsilon_view
+from seepage.report.epsilon import rows as epsilon_rows
 from seepage.report.figures import legend_mark
 from seepage.report.gallery import MOST_BYTES, MOST_CLASSES, Gallery, gallery
 from seepage.report.identity import shareable
@@ -187,6 +189,8 @@ def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: lis
         "has_gallery": any(a.kind == "gallery" for f in record.findings for a in f.artifacts),
         "noun": "record" if updates else noun_of(record, scores[0] if scores else None),
         "risk": risk_view(record),
+        "epsilon": epsilon_view(record),
+        "epsilon_rows": [] if record.epsilon is None else epsilon_rows(record.epsilon),
         "rocs": [view for view in rocs if view is not None],
         "matrices": matrices(record),
         "rankings": [f for f in record.findings if f.exposed],
@@ -232,6 +236,7 @@ def _sections(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("updates", "Record by record", found["updates"]),
         ("gallery", "Recovered", found["galleries"] or found["has_gallery"]),
         ("risk", "Who is at risk", found["risk"]),
+        ("epsilon", "Epsilon", found["epsilon"]),
         ("membership", "Membership", found["rocs"]),
         ("ranking", "Most exposed", found["rankings"]),
         ("checks", "Checks", record.judge or record.checks or record.data or record.victim),

@@ -21,6 +21,8 @@ from seepage.report.arms import (
     subject,
     unscored,
 )
+from seepage.report.epsilon import FAMILIES
+from seepage.report.epsilon import rows as epsilon_rows
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
 from seepage.report.marks import bullets as _list
@@ -83,6 +85,7 @@ def render_markdown(
         _preflight(record),
         _findings(record),
         _updates(record, arrays),
+        _epsilon(record),
         _defenses(record),
         _rates(record),
         _risk(record),
@@ -206,6 +209,23 @@ def _findings(record: AuditRecord) -> str:
     names += ("Without the update", "Another update") if updates else ("Without the model", "Null model")
     names += ("Chance", "Queries")
     return "## What was tried\n\n" + _table(names, rows)
+
+
+def _epsilon(record: AuditRecord) -> str:
+    told = record.epsilon
+    if told is None:
+        return ""
+    claim = "no claim" if told.claimed is None else f"claimed {told.claimed:g} at delta {told.delta:g}"
+    ruling = "" if told.standing is None else f": {told.standing.upper()}"
+    facts = [
+        f"{told.included:,} of {told.canaries:,} canaries were put into the training data by fair coins; {claim}",
+        f"The bounds hold for {FAMILIES[told.family]}",
+    ]
+    names = ("Attack", "Guessed", "Right", "Bound alone", "Bound that counts")
+    parts = [f"## Empirical epsilon{ruling}", f"**{_safe(told.message)}**", _list(facts)]
+    if told.bounds:
+        parts.append(_table(names, [[_safe(cell) for cell in row] for row in epsilon_rows(told)]))
+    return "\n\n".join(parts)
 
 
 def _defenses(record: AuditRecord) -> str:

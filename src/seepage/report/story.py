@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from seepage.core.record import AuditRecord, Finding, Ruling
 from seepage.core.vocabulary import Leak
 from seepage.report.advice import next_steps
-from seepage.report.arms import defended, measured, of_records, of_texts, of_updates, strongest, unscored
+from seepage.report.arms import defended, measured, of_canaries, of_records, of_texts, of_updates, strongest, unscored
 from seepage.report.numbers import count_of
 from seepage.report.words import (
     LEAK_WORDS,
@@ -63,7 +63,7 @@ def untried(record: AuditRecord) -> list[Leak]:
 
 def _story(record: AuditRecord, leak: Leak) -> Story:
     verdict = record.verdicts[leak]
-    findings = [f for f in record.findings if f.leak is leak]
+    findings = [f for f in record.findings if f.leak is leak and not of_canaries(f)]
     best = strongest(findings)
     return Story(
         leak,

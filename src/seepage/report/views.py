@@ -14,6 +14,7 @@ from seepage.report.arms import (
     budget_text,
     defended,
     groups,
+    of_canaries,
     of_records,
     of_updates,
     pairs,
@@ -146,7 +147,11 @@ def metric_tables(record: AuditRecord) -> list[MetricTable]:
     made: list[MetricTable] = []
     for leak in Leak:
         for records in (False, True):
-            found = [f for f in record.findings if f.leak is leak and f.scores and of_records(f) is records]
+            found = [
+                f
+                for f in record.findings
+                if f.leak is leak and f.scores and of_records(f) is records and not of_canaries(f)
+            ]
             columns = {s.name: s.title for f in found for s in f.scores.values()}
             if not found or len(columns) < 3:
                 continue

@@ -5,6 +5,7 @@ record_inversion_case   the same, answers to single records captured
 text_inversion_case     sentences of a small language, captured through an encoder (`seepage.testing.texts`)
 gradient_case       three clients with two pictures of 1x8x8 each, who send gradients of a small ReLU network
 text_gradient_case  three clients with two texts each, who train a small decoder (`seepage.testing.text_clients`)
+gradient_canaries_case  a network whose gradient canaries moved by their coins and noise
 membership_case     members and others told apart by a known shift, a twin without members, a recipe
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from seepage.audit.halves import Public
@@ -24,12 +26,15 @@ from seepage.core.guess import Posterior, Reconstruction, Scores
 from seepage.core.knowledge import GradientKnowledge, InversionKnowledge, MembershipKnowledge
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
-from seepage.core.secrets import GradientSecret, InversionSecret, MembershipSecret
+from seepage.core.secrets import CanarySecret, GradientSecret, InversionSecret, MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Leak, Modality
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, round_recipe
+from seepage.models.gradient_canaries import WithCanaries
+from seepage.models.nets import softmax_regression
+from seepage.targets.torch import TorchModel
 from seepage.testing.judges import TemplateJudge
 from seepage.testing.text_clients import text_gradient_case
 from seepage.testing.texts import text_inversion_case
@@ -218,6 +223,27 @@ def membership_case(
     )
 
 
+def gradient_canaries_case(seed: int, count: int = 60) -> Case:
+    """A network with gradient canaries, each moved by its coin and as much noise: a Gaussian mechanism of mu 1."""
+    rng = stream(seed, "testing", "gradient canaries")
+    coins = rng.random(count) < 0.5
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = WithCanaries(softmax_regression((9,), 2), count)
+    moved = torch.from_numpy(coins + rng.normal(size=count)).float()
+    net.gradient_canaries.weight.data[0] = moved
+    spec = InputSpec((9,), modality=Modality.TABLE)
+    blank = Records(np.zeros((count, 9), np.float32), np.zeros(count, np.int64), ("a", "b"), modality=Modality.TABLE)
+    return Case(
+        leak=Leak.MEMBERSHIP,
+        name="canaries",
+        victim=TorchModel(net.eval(), spec),
+        knowledge=MembershipKnowledge(candidates=blank),
+        secret=CanarySecret(is_member=coins, candidates=blank, seed=seed),
+        seed=seed,
+    )
+
+
 def case_for(attack: type[Attack]) -> CaseFactory:
     """A factory of small cases that such an attack can be played on, from a seed.
 
@@ -232,6 +258,8 @@ def case_for(attack: type[Attack]) -> CaseFactory:
         return text_gradient_case
     if attack.leak is Leak.GRADIENT:
         return lambda seed: gradient_case(seed, attack.form)
+    if attack.leak is Leak.MEMBERSHIP and attack.form == "gradients":
+        return gradient_canaries_case
     if attack.leak is Leak.MEMBERSHIP:
         modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
         return lambda seed: membership_case(seed, modality=modality)

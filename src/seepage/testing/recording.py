@@ -82,14 +82,23 @@ class RecordingModel:
         return counted
 
     def _watching(self, model: GivesWeights) -> Callable[[], Any]:
+        depth = [0]
+
         def count(_module: Any, args: tuple[Any, ...]) -> None:
-            self.asked["weights"] += len(args[0])
+            # A pass through a layer by hand counts; layers inside a pass that is counted already do not.
+            self.asked["weights"] += len(args[0]) if depth[0] == 0 else 0
+            depth[0] += 1
+
+        def leave(*_: Any) -> None:
+            depth[0] = max(depth[0] - 1, 0)
 
         def differentiable() -> Any:
             module = model.differentiable()
             # The same network may be handed out twice; watched twice it would count double.
             if not any(module is seen for seen in self._watched):
-                module.register_forward_pre_hook(count)
+                for layer in module.modules():
+                    layer.register_forward_pre_hook(count)
+                    layer.register_forward_hook(leave, always_call=True)
                 self._watched.append(module)
             return module
 

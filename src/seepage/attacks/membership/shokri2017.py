@@ -55,7 +55,10 @@ class ShadowClassifier(ReferenceAttack):
         features = signals.theirs.reshape(-1, signals.theirs.shape[-1])
         step = max(1, -(-len(features) // self.rows))
         learner = HistGradientBoostingClassifier(
-            max_iter=self.rounds, min_samples_leaf=50, early_stopping=False, random_state=0
+            max_iter=self.rounds,
+            min_samples_leaf=50,
+            early_stopping=False,  # pyright: ignore[reportArgumentType] - a bool, as its documentation says
+            random_state=0,
         )
         learner.fit(features[::step], signals.inside.reshape(-1)[::step])
         return learner.decision_function(signals.mine)
