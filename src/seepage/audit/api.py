@@ -14,6 +14,8 @@ from seepage.audit.asked import wanted_by
 from seepage.audit.config import AuditConfig, explain, make_defense, read
 from seepage.audit.plan import Arm, Wanted
 from seepage.audit.priors import Brought, from_python
+from seepage.audit.property import Asked, asked, table_of, told
+from seepage.audit.property import group as group_of
 from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity, splits_identity
 from seepage.audit.run import execute
 from seepage.audit.scenery import Staged
@@ -129,6 +131,7 @@ def audit(
     progress: Listener | None = None,
     judge: Judge | None = None,
     prior: Any = None,
+    property: Mapping[str, Any] | None = None,
     input: InputSpec | None = None,
     target: str | None = None,
     reading: Reading | None = None,
@@ -166,6 +169,9 @@ def audit(
         judge: who recognises reconstructions, when there is one at hand that is independent of the model.
         prior: what the adversary knows of records in general, when it is brought along: the path of an artefact
             of `seepage prior train`, or a prior (`seepage.models.priors.own_prior` wraps a generator).
+        property: a group of records whose share of the members is asked about: a table with the keys of `[property]`,
+            or with one truth value a record for each split, `{"members": flags, "public": flags}`. Needs a recipe and
+            public records.
         input: shape, value range and preprocessing of one input; read off the records when not given.
         target: for tables, the column that holds the class.
         reading: further options of how records are read (`drop`, `encode`, `missing`, `size`, ...).
@@ -188,17 +194,22 @@ def audit(
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
     check_numbers(budget, seed, tolerance, top_k)
     if are_texts(members) or isinstance(model, TextEncoder):
-        for name, given in (("nonmembers", nonmembers), ("recipe", recipe), ("judge", judge), ("prior", prior)):
+        unused = {"nonmembers": nonmembers, "recipe": recipe, "judge": judge, "prior": prior, "property": property}
+        for name, given in unused.items():
             if given is not None:
                 raise ConfigError(f"{name}: the audit of an encoder of texts has no use for it: leave it out")
         live = sentences.from_python(model, members, public, seed, reading or Reading(), options, granted)
     else:
-        splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
+        wanted, flags = (None, {}) if property is None else table_of(property)
+        whole = None if wanted is not None and wanted.dropped else input
+        splits = as_splits(members, nonmembers, public, spec=whole, target=target, reading=reading or Reading())
+        found = None if wanted is None else asked(wanted, splits, flags, seed, trains=False)
+        splits = splits if found is None else found.splits
         spec = input or infer_spec(splits)
         splits = checked(splits, spec, "refuse")
         victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
-        live = _of_records(victim, splits, spec, input, _trainer(recipe), judge, brought, Path(out), seed, granted)
+        live = _of_records(victim, splits, spec, input, _trainer(recipe), found, judge, brought, Path(out), seed, granted)
     named = str(model) if isinstance(model, str | Path) else type(model).__name__
     setting = live_setting(
         replace(live, name=named),
@@ -288,22 +299,28 @@ def _of_records(
     spec: InputSpec,
     declared: InputSpec | None,
     trainer: Trainer | None,
+    found: Asked | None,
     judge: Judge | None,
     brought: Brought,
     out: Path,
     seed: int,
     access: Access,
 ) -> Staged:
+    recipe = None if trainer is None else trainer.recipe(spec, splits.members, out / "models")
+    if found is not None and recipe is None:
+        raise ConfigError("property: models are trained at other shares of the group: give the recipe of the model")
+    group = None if found is None or recipe is None else group_of(found, recipe, seed)
     world = World(
         open_victim=lambda: victim,
         spec=spec,
         members=splits.members,
         nonmembers=splits.nonmembers,
         public=splits.public,
-        recipe=None if trainer is None else trainer.recipe(spec, splits.members, out / "models"),
+        recipe=recipe,
         own_judge=judge,
         adversary_spec=known_spec(declared, splits, spec),
         priors=brought.shelf,
+        group=group,
         seed=seed,
     )
     fingerprint = getattr(victim, "fingerprint", None)
@@ -316,10 +333,12 @@ def _of_records(
         "recipe": None if trainer is None else trainer.identity or f"live {uuid4().hex}",
         "judge": "auto" if judge is None else "own",
         "prior": brought.identity,
+        **({} if found is None else {"property": found.identity}),
     }
     known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
     kind = type(victim).__name__
-    return Staged(world, kind, kind, identity, access, data_facts(splits), known=known, brought=brought)
+    facts = {**data_facts(splits), **({} if group is None else told(group))}
+    return Staged(world, kind, kind, identity, access, facts, known=known, brought=brought)
 
 
 def check_numbers(budget: Any, seed: Any, tolerance: Any, top_k: Any) -> None:

@@ -14,6 +14,7 @@ from seepage.audit.tables import (
     FederatedTable,
     JudgeTable,
     PriorTable,
+    PropertyTable,
     RecipeTable,
     ReportTable,
     RunTable,
@@ -48,6 +49,7 @@ class AuditConfig(Table):
     recipe: RecipeTable | None = None
     federated: FederatedTable | None = None
     prior: PriorTable | None = None
+    property: PropertyTable | None = None
     attack: list[AttackTable] = Field(default_factory=lambda: [AttackTable(name="auto")])
     defense: list[DefenseTable] = Field(default_factory=list[DefenseTable])
     judge: JudgeTable = JudgeTable()
@@ -114,6 +116,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "recipe": RecipeTable,
     "federated": FederatedTable,
     "prior": PriorTable,
+    "property": PropertyTable,
     "attack": AttackTable,
     "defense": DefenseTable,
     "judge": JudgeTable,
@@ -202,6 +205,13 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         make_defense(defense)
     if config.victim.kind == "recipe" and config.recipe is None:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
+    if config.property is not None and config.victim.kind in TEXTS:
+        raise ConfigError(f'{where}: [property] is asked about a classifier, not about [victim] kind = "{config.victim.kind}"')
+    if config.property is not None and config.recipe is None:
+        raise ConfigError(
+            f"{where}: [property] trains models at other shares of the group: give a [recipe] with fit = ..., or leave "
+            "it out"
+        )
     if config.victim.kind not in TEXTS and config.data.text is not None:
         raise ConfigError(
             f'{where}: [data] text is for [victim] kind = "encoder", or "federated", "update" or "flower" with a model '

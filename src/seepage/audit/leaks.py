@@ -10,6 +10,7 @@ from seepage.cases import gradient_texts as gradient_texts_case
 from seepage.cases import inversion as inversion_case
 from seepage.cases import inversion_texts as inversion_texts_case
 from seepage.cases import membership as membership_case
+from seepage.cases import property as property_case
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
@@ -24,6 +25,7 @@ from seepage.core.vocabulary import Leak
 from seepage.scoring import gradient as gradient_score
 from seepage.scoring import inversion as inversion_score
 from seepage.scoring import membership as membership_score
+from seepage.scoring import property as property_score
 
 
 @dataclass(frozen=True)
@@ -103,20 +105,29 @@ LEAKS: dict[Leak, tuple[Row, ...]] = {
             membership_case.build,
             membership_score.score,
         ),
+        Row(
+            World,
+            frozenset({"property"}),
+            property_case.obstacle,
+            property_case.knowledge,
+            property_case.build,
+            property_score.score,
+        ),
     ),
 }
 
 
-def row(leak: Leak, scene: Scene) -> Row | None:
-    """How a leak is audited in such a scene; None where it is not."""
-    return next((found for found in LEAKS.get(leak, ()) if isinstance(scene, found.scene)), None)
+def row(leak: Leak, scene: Scene, form: str | None = None) -> Row | None:
+    """How a leak, or one form of it, is audited in such a scene; None where it is not."""
+    rows = (found for found in LEAKS.get(leak, ()) if isinstance(scene, found.scene))
+    return next((found for found in rows if form is None or form in found.forms), None)
 
 
 def obstacle(leak: Leak, scene: Scene, form: str | None = None) -> str | None:
     """Why a leak, or one form of it, cannot be audited in this scene, or None when it can."""
-    found = row(leak, scene)
-    if found is None or (form is not None and form not in found.forms):
-        what = f"the leak '{leak}'" + (f" in the form '{form}'" if found is not None else "")
+    found = row(leak, scene, form)
+    if found is None:
+        what = f"the leak '{leak}'" + (f" in the form '{form}'" if row(leak, scene) is not None else "")
         return f"{what} is not audited on {scene.of}"
     return found.obstacle(scene)
 
@@ -127,7 +138,7 @@ def knowledge(leak: Leak, scene: Scene, form: str) -> Knowledge:
     Raises:
         ValueError: where the leak is not audited.
     """
-    found = row(leak, scene)
+    found = row(leak, scene, form)
     if found is None:
         raise ValueError(f"the leak '{leak}' is not audited on such a victim")
     return found.knowledge(scene, form)

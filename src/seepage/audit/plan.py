@@ -79,8 +79,8 @@ class Plan:
     left_out: tuple[LeftOut, ...]
 
 
-# Forms of inversion whose control is the same attack given other records' answers: it needs no twin.
-_BY_ANSWERS = ("record", "text")
+# Forms whose control is no twin: the same attack given other records' answers, or on models of the public's share.
+_OWN_CONTROL = {(Leak.INVERSION, "record"), (Leak.INVERSION, "text"), (Leak.MEMBERSHIP, "property")}
 _MINUTES = "it takes minutes: ask for '{}' by name, or for all attacks"
 
 
@@ -141,7 +141,9 @@ def make_plan(
     cells: list[Cell] = []
     left_out: list[LeftOut] = []
     ids: dict[str, int] = {}
-    obstacles = {leak: obstacle(leak, scene) for leak in LEAKS}
+    forms = {(want.attack.leak, want.attack.form) for want in wanted if want.attack.leak in LEAKS}
+    # A leak that is not audited in such a scene at all has no obstacle of a form.
+    obstacles = {(leak, form): obstacle(leak, scene, form if row(leak, scene) else None) for leak, form in forms}
     for arm in arms:
         granted = closure([access]) & closure(offers)
         if isinstance(arm.defense, OutputDefense):
@@ -193,7 +195,7 @@ def make_plan(
                     title=describe(attack, want.label),
                     arm=arm,
                     budget=limit,
-                    cost=asked * (2 if scene.twin_missing is None or _by_answers(attack) else 1),
+                    cost=asked * (2 if scene.twin_missing is None or _own_control(attack) else 1),
                     opens=attack.opens(granted),
                 )
             )
@@ -205,26 +207,27 @@ def make_plan(
     return Plan(digest([cell.key for cell in cells]), tuple(cells), tuple(left_out))
 
 
-def _by_answers(attack: Attack) -> bool:
-    return attack.leak is Leak.INVERSION and attack.form in _BY_ANSWERS
+def _own_control(attack: Attack) -> bool:
+    return (attack.leak, attack.form) in _OWN_CONTROL
 
 
 def _obstacle(
     attack: Attack,
     granted: frozenset[Access],
     scene: Scene,
-    obstacles: Mapping[Leak, str | None],
+    obstacles: Mapping[tuple[Leak, str], str | None],
     budget: int | None,
 ) -> str | None:
-    if attack.leak not in obstacles:
+    if attack.leak not in LEAKS:
         return f"the leak '{attack.leak}' cannot be audited yet"
     if scene.modality not in attack.modalities:
         return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
-    if (reason := obstacle(attack.leak, scene, attack.form)) is not None and obstacles[attack.leak] is None:
+    reason = obstacles[attack.leak, attack.form]
+    if reason is not None and row(attack.leak, scene) is not None and row(attack.leak, scene, attack.form) is None:
         return reason
     if not allows(granted, attack.opens(granted)):
         needs, has = ", ".join(sorted(attack.needs)), ", ".join(sorted(granted)) or "nothing"
         return f"it needs {needs}; the adversary has {has}"
-    if obstacles[attack.leak] is not None:
-        return obstacles[attack.leak]
+    if reason is not None:
+        return reason
     return attack.obstacle(knowledge(attack.leak, scene, attack.form), budget)

@@ -55,7 +55,7 @@ class Stage:
         """The case of a form of a leak on an arm."""
         bare = (leak, form, "")
         if bare not in self._cases:
-            self._cases[bare] = self._row(leak).build(self._scene, form)
+            self._cases[bare] = self._row(leak, form).build(self._scene, form)
         if arm.defense is None:
             return self._cases[bare]
         place = (leak, form, canonical([a.model_dump() for a in arm.applied]) + str(arm.aware))
@@ -63,8 +63,8 @@ class Stage:
             self._cases[place] = self._cases[bare].defended(arm.defense, arm.aware)
         return self._cases[place]
 
-    def _row(self, leak: Leak) -> Row:
-        found = row(leak, self._scene)
+    def _row(self, leak: Leak, form: str) -> Row:
+        found = row(leak, self._scene, form)
         if found is None:
             raise ValueError(f"the leak '{leak}' is not audited on such a victim")
         return found
@@ -147,7 +147,7 @@ class Stage:
             except Exception as error:  # noqa: BLE001 - without its control the finding still stands, uncontrolled
                 missing["null_model"] = f"a twin that the attack can be run on (it failed: {error})"
         controls = Controls(no_model=case.baselines, null_model=null_guess, missing=missing)
-        return self._row(attack.leak).score(guess, case.secret, controls), guess
+        return self._row(attack.leak, attack.form).score(guess, case.secret, controls), guess
 
 
 def _smaller(attack: Attack) -> Any:

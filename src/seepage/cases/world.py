@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool
 
+from seepage.cases.group import Group
 from seepage.cases.scene import Scene
 from seepage.core.case import Training
 from seepage.core.errors import ConfigError, ModelError
@@ -49,6 +50,7 @@ class World(Scene):
             members would give them away.
         judge_kind: which family of judge to train; "auto" takes one that is not the victim's.
         priors: where the adversary gets its priors from.
+        group: a group whose share of the members is asked about, or None.
         seed: of the audit.
     """
 
@@ -61,6 +63,7 @@ class World(Scene):
     judge_kind: str = "auto"
     adversary_spec: InputSpec | None = None
     priors: PriorSource | None = None
+    group: Group | None = None
 
     @property
     def modality(self) -> Modality:

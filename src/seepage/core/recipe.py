@@ -43,7 +43,7 @@ class Recipe:
         """A victim trained on the chosen records of the pool (and on `extra`)."""
         return self.train(self._records(members), seed, **self.options)
 
-    def fit_many(self, subsets: Sequence[Int[Array, " m"]], seeds: Sequence[int]) -> list[Victim]:
+    def fit_many(self, subsets: Sequence[Int[Array, " _"]], seeds: Sequence[int]) -> list[Victim]:
         """A victim for each subset of the pool: at once where the trainer can (`many`), else one after the other.
 
         Each is trained as `fit` trains one, up to the order of sums and of random draws: of the same quality, not the

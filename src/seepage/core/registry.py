@@ -121,6 +121,9 @@ ATTACKS = Catalogue(
         "ggl": "seepage.attacks.gradient.li2022_ggl:GGL",
         "fedleak": "seepage.attacks.gradient.fan2025:FedLeak",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
+        "property-answers": "seepage.attacks.membership.zhang2021:PropertyAnswers",
+        "property-confidence": "seepage.attacks.membership.suri2022:PropertyConfidence",
+        "property-weights": "seepage.attacks.membership.ganju2018:PropertyWeights",
     },
     "seepage.attacks",
 )

@@ -6,6 +6,7 @@ text_inversion_case     sentences of a small language, captured through an encod
 gradient_case       three clients with two pictures of 1x8x8 each, who send gradients of a small ReLU network
 text_gradient_case  three clients with two texts each, who train a small decoder (`seepage.testing.text_clients`)
 membership_case     members and others told apart by a known shift, a twin without members, a recipe
+property_case       models whose answers move with the share of a group they were trained on (`seepage.testing.property`)
 """
 
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from seepage.core.vocabulary import Leak, Modality
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, round_recipe
 from seepage.testing.judges import TemplateJudge
+from seepage.testing.property import property_case
 from seepage.testing.text_clients import text_gradient_case
 from seepage.testing.texts import text_inversion_case
 from seepage.testing.victims import GaussianMembershipVictim, TemplateVictim
@@ -221,6 +223,8 @@ def case_for(attack: type[Attack]) -> CaseFactory:
         return text_gradient_case
     if attack.leak is Leak.GRADIENT:
         return lambda seed: gradient_case(seed, attack.form)
+    if attack.leak is Leak.MEMBERSHIP and attack.form == "property":
+        return property_case
     if attack.leak is Leak.MEMBERSHIP:
         modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
         return lambda seed: membership_case(seed, modality=modality)
