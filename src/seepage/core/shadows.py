@@ -26,8 +26,8 @@ class Shadows:
     Attributes:
         models: the models.
         shares: (k,) the shares, in [0, 1].
-        drawn: the greatest part of the public records of the group, or of the others, that one of them was trained
-            on, in [0, 1): how much they have in common.
+        drawn: the part of the public records of the group, or of the others, whichever is greater, that one of them
+            was trained on, in [0, 1), on average: how much they have in common.
     """
 
     models: tuple[Model, ...]

@@ -89,10 +89,10 @@ class TrainedShadows:
 
     @property
     def drawn(self) -> float:
-        """The greatest part of either kind of record that one model is trained on."""
+        """What part of a kind of record a model is trained on: of the kind it has the greater part of, their mean."""
         of_group = np.round(self._shares * self._records)
         parts = (of_group / max(self._group.sum(), 1), (self._records - of_group) / max((~self._group).sum(), 1))
-        return float(max(part.max() for part in parts))
+        return float(np.maximum(*parts).mean())
 
     def get(self, recipe: Recipe, defenses: tuple[Defense, ...]) -> Shadows:
         """The models. The adversary's `recipe` is asked where a defense changes how models are trained."""

@@ -23,7 +23,7 @@ from seepage.core.target import Target, WhiteBox
 from seepage.core.vocabulary import Access
 
 Array = np.ndarray
-Layers = list[Float[Array, " out into"]]
+Layers = list[Float[Array, " _ _"]]
 
 
 def fully_connected(box: WhiteBox, record: Float[Array, " 1 ..."]) -> Layers:
