@@ -240,6 +240,35 @@ def test_layers_are_read_in_the_order_they_run() -> None:
     assert target.queries == 1
 
 
+def test_batch_normalisation_is_a_part_of_the_layer_beside_it() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.BatchNorm1d(4),
+        torch.nn.Linear(4, 5, bias=False),
+        torch.nn.BatchNorm1d(5),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.5),
+        torch.nn.Linear(5, 2),
+    )
+    for _ in range(5):
+        net(torch.randn(30, 4) * 3 + 1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    model = TorchModel(net.eval(), InputSpec((4,), modality=Modality.TABLE))
+    layers = fully_connected(Target(model, {Access.WEIGHTS}).weights(), np.zeros((1, 4), dtype=np.float32))
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    hidden = np.maximum(np.column_stack([x, np.ones(6)]) @ layers[0].T, 0)
+    assert np.allclose(np.column_stack([hidden, np.ones(6)]) @ layers[1].T, model.logits(x), atol=1e-5)
+
+
+def test_batch_normalisation_on_its_own_is_refused() -> None:
+    layers = torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.BatchNorm1d(3), torch.nn.ReLU(), torch.nn.Linear(3, 2)
+    box = Target(TorchModel(torch.nn.Sequential(*layers), InputSpec((4,), modality=Modality.TABLE)), {Access.WEIGHTS})
+    with pytest.raises(ModelError, match="next to a fully connected layer"):
+        fully_connected(box.weights(), np.zeros((1, 4), dtype=np.float32))
+
+
 def test_other_networks_are_refused() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 2))
     box = Target(TorchModel(net, InputSpec((1, 4, 4))), {Access.WEIGHTS}).weights()

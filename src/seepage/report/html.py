@@ -30,6 +30,7 @@ from seepage.report.gallery import MOST_BYTES, MOST_CLASSES, Gallery, gallery
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
 from seepage.report.pairs import TextPairs, text_pairs
+from seepage.report.property import property_views
 from seepage.report.steps import Steps, steps
 from seepage.report.story import stories, untried
 from seepage.report.toml import toml_text
@@ -186,6 +187,7 @@ def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: lis
         "has_gallery": any(a.kind == "gallery" for f in record.findings for a in f.artifacts),
         "noun": "record" if updates else noun_of(record, scores[0] if scores else None),
         "rocs": [view for view in rocs if view is not None],
+        "shares": property_views(record, arrays),
         "matrices": matrices(record),
         "rankings": [f for f in record.findings if f.exposed],
         "most_ranked": MOST_RANKED,
@@ -230,6 +232,7 @@ def _sections(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("updates", "Record by record", found["updates"]),
         ("gallery", "Recovered", found["galleries"] or found["has_gallery"]),
         ("membership", "Membership", found["rocs"]),
+        ("property", "Shares of groups", found["shares"]),
         ("ranking", "Most exposed", found["rankings"]),
         ("checks", "Checks", record.judge or record.checks or record.data or record.victim),
         ("limits", "Limits", True),

@@ -26,37 +26,83 @@ Array = np.ndarray
 Layers = list[Float[Array, " _ _"]]
 
 
+# What lets every value pass as it is, once training is over.
+_PASSING = (nn.Identity, nn.Flatten, nn.Dropout)
+
+
 def fully_connected(box: WhiteBox, record: Float[Array, " 1 ..."]) -> Layers:
     """The layers of a network in the order in which a record passes them: weights (out, in) with the bias behind.
 
-    One record is passed through, which is one query.
+    Batch normalisation next to a layer is a part of it, for it only scales and shifts. One record is passed through,
+    which is one query.
 
     Raises:
         ModelError: when anything else than fully connected layers has weights, or layers are not in one chain.
     """
-    linear = {name: layer for name, layer in box.layers.items() if isinstance(layer, nn.Linear)}
-    owned = {id(tensor) for layer in linear.values() for tensor in layer.parameters()}
-    others = [name for name, tensor in box.parameters().items() if id(tensor) not in owned]
-    if others or not linear:
-        told = f"'{others[0]}' belongs to another kind" if others else "there is none"
-        raise ModelError(f"property-weights reads networks of fully connected layers; {told}: use property-answers")
-    ran: list[nn.Linear] = []
-    handles = [layer.register_forward_pre_hook(lambda one, _: ran.append(one)) for layer in linear.values()]
+    leaves = {name: layer for name, layer in box.layers.items() if not any(layer.children())}
+    known = {id(t) for layer in leaves.values() if isinstance(layer, nn.Linear | nn.BatchNorm1d) for t in layer.parameters()}
+    others = [name for name, tensor in box.parameters().items() if id(tensor) not in known]
+    if others:
+        raise ModelError(
+            f"property-weights reads networks of fully connected layers; '{others[0]}' is of another kind: use "
+            "property-answers"
+        )
+    ran: list[nn.Module] = []
+    handles = [layer.register_forward_pre_hook(lambda one, _: ran.append(one)) for layer in leaves.values()]
     try:
         with torch.no_grad():
             box(torch.from_numpy(np.ascontiguousarray(record)))
     finally:
         for handle in handles:
             handle.remove()
-    found: Layers = []
-    for layer in ran:
-        bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
-        joined = torch.cat([layer.weight, bias[:, None]], dim=1)
-        found.append(joined.detach().double().cpu().numpy())
+    found = _folded([layer for layer in ran if not isinstance(layer, _PASSING)])
+    linear = sum(isinstance(layer, nn.Linear) for layer in leaves.values())
     chained = all(before.shape[0] == after.shape[1] - 1 for before, after in zip(found, found[1:], strict=False))
-    if len(found) != len(linear) or not chained:
-        raise ModelError("property-weights reads layers that follow one another, each once; these do not")
+    if not linear or len(found) != linear or not chained:
+        raise ModelError(
+            f"property-weights reads fully connected layers that follow one another, each once; of {linear} such layers "
+            f"{len(found)} ran, or they do not follow: use property-answers"
+        )
     return found
+
+
+def _folded(ran: list[nn.Module]) -> Layers:
+    """The fully connected layers among those that ran, each with the normalisation behind or before it."""
+    found: Layers = []
+    waiting: tuple[Array, Array] | None = None
+    for place, layer in enumerate(ran):
+        if isinstance(layer, nn.Linear):
+            bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
+            weights, level = (tensor.detach().double().cpu().numpy() for tensor in (layer.weight, bias))
+            if waiting is not None:
+                scale, shift = waiting
+                level, weights, waiting = level + weights @ shift, weights * scale, None
+            found.append(np.column_stack([weights, level]))
+        elif waiting is not None:
+            raise ModelError("property-weights reads batch normalisation next to a fully connected layer; here it is not")
+        elif isinstance(layer, nn.BatchNorm1d):
+            scale, shift = _normalising(layer)
+            if place and isinstance(ran[place - 1], nn.Linear):
+                found[-1] = found[-1] * scale[:, None]
+                found[-1][:, -1] += shift
+            else:
+                waiting = scale, shift
+    if waiting is not None:
+        raise ModelError("property-weights reads batch normalisation next to a fully connected layer; here it is not")
+    return found
+
+
+def _normalising(layer: nn.BatchNorm1d) -> tuple[Array, Array]:
+    """What batch normalisation multiplies by and adds, once training is over."""
+    if layer.running_mean is None or layer.running_var is None:
+        raise ModelError("property-weights reads batch normalisation that keeps its statistics; this one keeps none")
+    scale = 1 / torch.sqrt(layer.running_var.double() + layer.eps)
+    if layer.affine:
+        scale = scale * layer.weight.double()
+    shift = -layer.running_mean.double() * scale
+    if layer.affine:
+        shift = shift + layer.bias.double()
+    return scale.detach().cpu().numpy(), shift.detach().cpu().numpy()
 
 
 def in_order(layers: Layers) -> Layers:
