@@ -21,7 +21,7 @@ from seepage.models.shadows import TrainedShadows, drawn_at, most_records
 from seepage.store.files import digest
 
 Array = np.ndarray
-Flags = Bool[Array, " n"]
+Flags = Bool[Array, " _"]
 
 # Of the public records this part, and no more than so many, are held back for asking.
 _HELD, _MOST_HELD = 0.2, 1000

@@ -106,7 +106,7 @@ def _normalising(layer: nn.BatchNorm1d) -> tuple[Array, Array]:
 
 
 def in_order(layers: Layers) -> Layers:
-    """The same network with the neurons of every hidden layer sorted by the sum of their weights (Ganju, section 4.1).
+    """The same network with the neurons of every hidden layer sorted by the sum of their weights.
 
     The columns of the next layer move along, so that the network computes what it did.
     """
@@ -132,13 +132,12 @@ class _Scale:
 
 
 class DeepSets(nn.Module):
-    """A share from a network read as sets of neurons, one set a layer (Ganju et al. 2018, section 4.2).
+    """A share from a network read as sets of neurons, one set a layer (after Ganju et al. 2018).
 
-    A neuron is its incoming weights and, beyond the first layer, the features of the neurons before it weighted by
-    them; phi_i maps it to `width` features, the sum over a layer's neurons is the layer's, and a linear map takes all
-    layers' to a number. No order of neurons changes it. Ganju et al. hand a neuron the features of all neurons
-    before it in their order; weighting them by the weights that join the two keeps every layer free of an order, and
-    the size of phi_i free of the number of neurons.
+    A neuron of the first layer is its weights and bias; beyond it, the features of the neurons before it, weighted by
+    the weights that join the two, with the mean of these and the bias. phi_i maps a neuron to `width` features, their
+    mean over a layer is the layer's, and a linear map takes all layers' to a number. No order of neurons changes it,
+    and the size of phi_i does not grow with the layer before.
     """
 
     def __init__(self, inputs: list[int], width: int):
