@@ -24,7 +24,7 @@ SMALL = {"shadows": 16, "trials": 8}
 
 
 def frame(n: int, of_group: float, seed: int) -> pd.DataFrame:
-    """A table in which women are told by the class alone: it depends on another column, for them the other way round."""
+    """A table in which the class depends on another column, for women the other way round."""
     rng = np.random.default_rng(seed)
     sex = np.where(np.arange(n) < round(of_group * n), "f", "m")
     a, b = rng.normal(size=n), rng.normal(size=n)
@@ -126,7 +126,9 @@ def test_public_records_have_the_members_classes() -> None:
     table = PropertyTable(column="sex", value="f")
     with pytest.raises(DataError, match="needs public records with classes"):
         asked(table, Splits(records(), None, None), {}, 0, trains=False)
-    other = Records(records().x, np.zeros(40, dtype=int), ("maybe",), modality=Modality.TABLE, features=records().features)
+    other = Records(
+        records().x, np.zeros(40, dtype=int), ("maybe",), modality=Modality.TABLE, features=records().features
+    )
     with pytest.raises(DataError, match="public records of the members' classes"):
         asked(table, Splits(records(), None, other), {}, 0, trains=False)
 
@@ -147,7 +149,9 @@ def test_members_are_drawn_anew_at_a_share() -> None:
 
 def test_flags_stay_beside_their_records_when_some_are_left_out() -> None:
     first = records(40)
-    again = Records(np.concatenate([first.x[:5], records(90).x]), None, (), modality=Modality.TABLE, features=first.features)
+    again = Records(
+        np.concatenate([first.x[:5], records(90).x]), None, (), modality=Modality.TABLE, features=first.features
+    )
     splits = Splits(first, again, records(60))
     found = asked(PropertyTable(column="sex", value="f"), splits, {}, 0, trains=False)
     from seepage.data import without_overlap

@@ -77,7 +77,7 @@ def test_a_share_that_leaves_no_trace_is_not_found(attack: PropertyAttack) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("gain", [1.0, 2.0, 3.0])
 def test_the_auc_is_that_of_the_law(gain: float) -> None:
-    """No attack can do better than Phi(gain (s - r) / (noise sqrt 2)); with enough shadow models this one does as well."""
+    """No attack can do better than Phi(gain (s - r) / (noise sqrt 2)); with enough shadow models this one does so."""
     found = [played(PropertyConfidence(), seed, gain=gain, trials=60, shadows=80)[0] for seed in range(12)]
     values = [one.scores["property_auc"].value for one in found]
     assert np.mean(values) == pytest.approx(share_auc(gain, 0.5, 0.3), abs=0.03)

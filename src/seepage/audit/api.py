@@ -209,7 +209,9 @@ def audit(
         splits = checked(splits, spec, "refuse")
         victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
-        live = _of_records(victim, splits, spec, input, _trainer(recipe), found, judge, brought, Path(out), seed, granted)
+        live = _of_records(
+            victim, splits, spec, input, _trainer(recipe), found, judge, brought, Path(out), seed, granted
+        )
     named = str(model) if isinstance(model, str | Path) else type(model).__name__
     setting = live_setting(
         replace(live, name=named),

@@ -206,7 +206,9 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
     if config.victim.kind == "recipe" and config.recipe is None:
         raise ConfigError(f'{where}: [victim] kind = "recipe" needs a [recipe] with fit = ...')
     if config.property is not None and config.victim.kind in TEXTS:
-        raise ConfigError(f'{where}: [property] is asked about a classifier, not about [victim] kind = "{config.victim.kind}"')
+        raise ConfigError(
+            f'{where}: [property] is asked about a classifier, not about [victim] kind = "{config.victim.kind}"'
+        )
     if config.property is not None and config.recipe is None:
         raise ConfigError(
             f"{where}: [property] trains models at other shares of the group: give a [recipe] with fit = ..., or leave "

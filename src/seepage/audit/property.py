@@ -1,4 +1,4 @@
-"""`[property]`: the group whose share is asked about, found in the records, and how many models of what size are trained."""
+"""`[property]`: the group whose share is asked about, found in the records, and what is trained to find out."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,12 @@ class Asked:
     def after(self, splits: Splits) -> "Asked":
         """The same once non-members that equal a member were left out (`data.without_overlap`)."""
         before = self.splits.nonmembers
-        if before is None or self.nonmembers is None or splits.nonmembers is None or len(splits.nonmembers) == len(before):
+        if (
+            before is None
+            or self.nonmembers is None
+            or splits.nonmembers is None
+            or len(splits.nonmembers) == len(before)
+        ):
             return replace(self, splits=splits)
         # Adding zero makes one value of -0.0 and 0.0, as the comparison of splits does.
         ours = set(row_digests(self.splits.members.x + np.float32(0)))
@@ -144,7 +149,9 @@ def _name(table: PropertyTable) -> str:
 def _flags(table: PropertyTable, records: Records, given: Any, what: str) -> Flags:
     if table.flags:
         if given is None:
-            raise ConfigError(f"property: flags of the {what} are missing: give one truth value a record for every split")
+            raise ConfigError(
+                f"property: flags of the {what} are missing: give one truth value a record for every split"
+            )
         flags = np.asarray(given)
         if flags.dtype != np.bool_ or flags.shape != (len(records),):
             raise ConfigError(
@@ -231,10 +238,12 @@ def _held(group: Flags, seed: int) -> Flags:
 
 
 def _shares(given: Sequence[float], public: float, models: int) -> Float[Array, " k"]:
-    """The share of every shadow model: those given in turn, or levels evenly spaced about the public's by their odds."""
+    """The share of every shadow model: those given in turn, or evenly spaced levels about the public's."""
     if given:
         if min(given) <= 0 or max(given) >= 1 or len(set(given)) < 2:
-            raise ConfigError(f"[property] shares: two different shares or more between 0 and 1 were wanted, got {given}")
+            raise ConfigError(
+                f"[property] shares: two different shares or more between 0 and 1 were wanted, got {given}"
+            )
         levels = np.asarray(given, dtype=np.float64)
     else:
         low, high = (factor * public / (1 - public) for factor in _ODDS)
@@ -245,4 +254,3 @@ def _shares(given: Sequence[float], public: float, models: int) -> Float[Array, 
 def told(group: Group) -> dict[str, float | str | None]:
     """What the record says of the group before anything is trained."""
     return {"group": group.name, "group_share_members": group.truth, "group_share_public": group.share}
-

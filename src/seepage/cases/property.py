@@ -33,7 +33,9 @@ Rows = Int[Array, " _"]
 def obstacle(world: World) -> str | None:
     """Why property inference cannot be audited in this world, or None when it can."""
     if world.group is None:
-        return "it needs a group whose share is asked about: [property] column = ... and value = ... (property= in Python)"
+        return (
+            "it needs a group whose share is asked about: [property] column = ... and value = ... (property= in Python)"
+        )
     if world.recipe is None:
         return "it needs a recipe, to train shadow models at other shares of the group"
     return None
@@ -79,9 +81,7 @@ def build(world: World, form: str = "property") -> Case:
     truth = group.truth
 
     def subsets(kind: str, share: float, models: int) -> list[Rows]:
-        return [
-            drawn_at(flags, share, group.records, stream(world.seed, "property", kind, i)) for i in range(models)
-        ]
+        return [drawn_at(flags, share, group.records, stream(world.seed, "property", kind, i)) for i in range(models)]
 
     more, plain = subsets("more", truth, half), subsets("plain", group.share, half)
     other = subsets("other", group.share, half + 1)
@@ -129,7 +129,12 @@ def build(world: World, form: str = "property") -> Case:
             recipe=_panel(own, [members, *more, *plain], [derive(world.seed, "victim"), *seeds[: 2 * half]], order),
             members=np.arange(len(pool)),
             seed=world.seed,
-            null_recipe=_panel(own, [other[half], *other[:half], *plain], [seeds[3 * half], *seeds[2 * half : 3 * half], *seeds[half : 2 * half]], order),
+            null_recipe=_panel(
+                own,
+                [other[half], *other[:half], *plain],
+                [seeds[3 * half], *seeds[2 * half : 3 * half], *seeds[half : 2 * half]],
+                order,
+            ),
             null_members=np.arange(len(pool)),
         ),
         facts=facts,

@@ -38,7 +38,9 @@ def by_column(
     if records.features[places[0]] != column:
         values = [records.features[i].removeprefix(f"{column}=") for i in places]
         if at_least is not None:
-            raise DataError(f"{what}: '{column}' holds categories ({', '.join(values[:8])}): give a value, not at_least")
+            raise DataError(
+                f"{what}: '{column}' holds categories ({', '.join(values[:8])}): give a value, not at_least"
+            )
         if str(value) not in values:
             raise DataError(f"{what}: '{column}' has no value '{value}': {did_you_mean(str(value), values)}")
         return records.x[:, places[values.index(str(value))]] > 0.5

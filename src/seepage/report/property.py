@@ -54,7 +54,10 @@ def _view(name: str, finding: Finding, arrays: Mapping[str, Array]) -> PropertyV
         ("Shadow models, trial models", _both(finding, "shadow_models", "trial_models")),
     ]
     return PropertyView(
-        finding, (estimated(finding), *_unsure(finding)), tuple(row for row in rows if row[1]), _chart(name, finding, arrays)
+        finding,
+        (estimated(finding), *_unsure(finding)),
+        tuple(row for row in rows if row[1]),
+        _chart(name, finding, arrays),
     )
 
 

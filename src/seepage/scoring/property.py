@@ -53,9 +53,13 @@ def _told(guess: Guess, secret: PropertySecret, what: str) -> _Told:
     rows = None if "shares" not in guess.trace else np.asarray(guess.trace["shares"], dtype=np.float64)
     advantage = None
     if rows is not None:
-        ordered = rows.shape == (n, 3) and bool(np.isfinite(rows).all() and (np.diff(rows[:, [1, 0, 2]], axis=1) >= 0).all())
+        ordered = rows.shape == (n, 3) and bool(
+            np.isfinite(rows).all() and (np.diff(rows[:, [1, 0, 2]], axis=1) >= 0).all()
+        )
         if not ordered:
-            raise DataError(f"{what}: trace['shares'] should hold a share with low and high ends for each of {n} models")
+            raise DataError(
+                f"{what}: trace['shares'] should hold a share with low and high ends for each of {n} models"
+            )
         beyond = rows[:, 1] > secret.public if side > 0 else rows[:, 2] < secret.public
         advantage = against.Advantage(
             hits=int(beyond[more].sum()),

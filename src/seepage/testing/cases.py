@@ -6,7 +6,7 @@ text_inversion_case     sentences of a small language, captured through an encod
 gradient_case       three clients with two pictures of 1x8x8 each, who send gradients of a small ReLU network
 text_gradient_case  three clients with two texts each, who train a small decoder (`seepage.testing.text_clients`)
 membership_case     members and others told apart by a known shift, a twin without members, a recipe
-property_case       models whose answers move with the share of a group they were trained on (`seepage.testing.property`)
+property_case       models that move with the share of a group they were trained on (`seepage.testing.property`)
 """
 
 from collections.abc import Callable

@@ -48,9 +48,11 @@ class ConstantModule(torch.nn.Module):
 
 def constant_network(size: int, logit: float) -> torch.nn.Module:
     """Two fully connected layers that answer every record of so many values with the logits 0 and `logit`."""
-    net = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(size, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2, bias=False)
-    )
+    # Layers draw their first weights from the global generator, which is not this one's to move.
+    with torch.random.fork_rng(devices=[]):
+        net = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(size, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2, bias=False)
+        )
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.zero_()

@@ -5,6 +5,7 @@ their place would have to learn every order. Either neurons are put in one order
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -40,7 +41,9 @@ def fully_connected(box: WhiteBox, record: Float[Array, " 1 ..."]) -> Layers:
         ModelError: when anything else than fully connected layers has weights, or layers are not in one chain.
     """
     leaves = {name: layer for name, layer in box.layers.items() if not any(layer.children())}
-    known = {id(t) for layer in leaves.values() if isinstance(layer, nn.Linear | nn.BatchNorm1d) for t in layer.parameters()}
+    known = {
+        id(t) for layer in leaves.values() if isinstance(layer, nn.Linear | nn.BatchNorm1d) for t in layer.parameters()
+    }
     others = [name for name, tensor in box.parameters().items() if id(tensor) not in known]
     if others:
         raise ModelError(
@@ -57,11 +60,11 @@ def fully_connected(box: WhiteBox, record: Float[Array, " 1 ..."]) -> Layers:
             handle.remove()
     found = _folded([layer for layer in ran if not isinstance(layer, _PASSING)])
     linear = sum(isinstance(layer, nn.Linear) for layer in leaves.values())
-    chained = all(before.shape[0] == after.shape[1] - 1 for before, after in zip(found, found[1:], strict=False))
+    chained = all(before.shape[0] == after.shape[1] - 1 for before, after in pairwise(found))
     if not linear or len(found) != linear or not chained:
         raise ModelError(
-            f"property-weights reads fully connected layers that follow one another, each once; of {linear} such layers "
-            f"{len(found)} ran, or they do not follow: use property-answers"
+            f"property-weights reads fully connected layers that follow one another, each once; of {linear} such "
+            f"layers {len(found)} ran, or they do not follow: use property-answers"
         )
     return found
 
@@ -72,14 +75,18 @@ def _folded(ran: list[nn.Module]) -> Layers:
     waiting: tuple[Array, Array] | None = None
     for place, layer in enumerate(ran):
         if isinstance(layer, nn.Linear):
-            bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
-            weights, level = (tensor.detach().double().cpu().numpy() for tensor in (layer.weight, bias))
+            weights = layer.weight.detach().double().cpu().numpy()
+            # Of a layer without one, torch's types know nothing.
+            bias: torch.Tensor | None = getattr(layer, "bias", None)
+            level = np.zeros(len(weights)) if bias is None else bias.detach().double().cpu().numpy()
             if waiting is not None:
                 scale, shift = waiting
                 level, weights, waiting = level + weights @ shift, weights * scale, None
             found.append(np.column_stack([weights, level]))
         elif waiting is not None:
-            raise ModelError("property-weights reads batch normalisation next to a fully connected layer; here it is not")
+            raise ModelError(
+                "property-weights reads batch normalisation next to a fully connected layer; here it is not"
+            )
         elif isinstance(layer, nn.BatchNorm1d):
             scale, shift = _normalising(layer)
             if place and isinstance(ran[place - 1], nn.Linear):
@@ -94,12 +101,14 @@ def _folded(ran: list[nn.Module]) -> Layers:
 
 def _normalising(layer: nn.BatchNorm1d) -> tuple[Array, Array]:
     """What batch normalisation multiplies by and adds, once training is over."""
-    if layer.running_mean is None or layer.running_var is None:
+    mean: torch.Tensor | None = layer.running_mean
+    var: torch.Tensor | None = layer.running_var
+    if mean is None or var is None:
         raise ModelError("property-weights reads batch normalisation that keeps its statistics; this one keeps none")
-    scale = 1 / torch.sqrt(layer.running_var.double() + layer.eps)
+    scale = 1 / torch.sqrt(var.double() + layer.eps)
     if layer.affine:
         scale = scale * layer.weight.double()
-    shift = -layer.running_mean.double() * scale
+    shift = -mean.double() * scale
     if layer.affine:
         shift = shift + layer.bias.double()
     return scale.detach().cpu().numpy(), shift.detach().cpu().numpy()
@@ -157,8 +166,9 @@ class DeepSets(nn.Module):
                 weights, bias = layer[..., :-1], layer[..., -1:]
                 met = weights @ before / weights.shape[-1]
                 neuron = torch.cat([met, weights.mean(dim=-1, keepdim=True), bias], dim=-1)
-            before = phi(neuron)
-            sums.append(before.mean(dim=1))
+            features: torch.Tensor = phi(neuron)
+            sums.append(features.mean(dim=1))
+            before = features
         return self.rho(torch.cat(sums, dim=-1))[:, 0]
 
 

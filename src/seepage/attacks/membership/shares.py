@@ -93,7 +93,8 @@ class Line:
         if self.slope <= 0 or self.slope**2 <= c / self.width:
             return None
         z = float(student.ppf((1 + _CONFIDENCE) / 2, self.freedom) + student.ppf(_POWER, self.freedom))
-        return z * self.scatter * math.sqrt(spread + 1 / self.models) / self.slope
+        least = z * self.scatter * math.sqrt(spread + 1 / self.models) / self.slope
+        return least if least < 1 else None
 
 
 def ridge(features: Any, shares: Float[Array, " k"], rng: np.random.Generator) -> Callable[[Any], Float[Array, " n"]]:
@@ -167,7 +168,7 @@ def told(shadows: Shadows, of_shadows: Any, of_models: Any, learn: Learner, rng:
         "smallest_difference": least,
     }
     notes = ()
-    if least is None:
+    if line.share(line.level, spread) is None:
         notes = (
             "Shadow models at different shares cannot be told apart by what this attack sees: its intervals are the "
             "whole range, and its estimates say nothing.",

@@ -22,9 +22,7 @@ from seepage.core.vocabulary import Access
 Array = np.ndarray
 
 
-def confidence_by_kind(
-    answers: Float[Array, " n c"], asked: Records, group: Bool[Array, " n"]
-) -> Float[Array, " d"]:
+def confidence_by_kind(answers: Float[Array, " n c"], asked: Records, group: Bool[Array, " n"]) -> Float[Array, " d"]:
     """Mean log p_y - log sum_{i != y} p_i, and the share of right answers, of each class within and without the group.
 
     A class of which there are no records on one side is left out, for every model alike.
