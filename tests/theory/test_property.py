@@ -108,8 +108,9 @@ def test_a_model_that_answers_the_same_whatever_it_saw_ties_with_all_others() ->
 
 def _line(rng: np.random.Generator, slope: float, scatter: float, k: int = 40) -> shares.Line:
     truth = np.resize(np.linspace(0.1, 0.9, 9), k)
-    half = shares.halves(truth, rng)
-    return shares.Line.through(0.2 * half + slope * truth + scatter * rng.normal(size=k), truth, half)
+    part = shares.parts(truth, rng)
+    # Every regressor has a level of its own; those of parts 0 to 7 are .1 on average.
+    return shares.Line.through(part / 35 + slope * truth + scatter * rng.normal(size=k), truth, part)
 
 
 @pytest.mark.parametrize(("slope", "scatter"), [(1.0, 0.05), (0.5, 0.2), (0.2, 0.2), (0.0, 0.1)])
@@ -159,7 +160,7 @@ def test_intervals_hold_where_all_scatter_is_due_to_the_records_drawn() -> None:
     for _ in range(tried):
         known = rng.normal(scale=4, size=400)
         seen = np.array([_sampled(rng, known, 100, level) for level in levels])
-        line = shares.Line.through(seen, levels, shares.halves(levels, rng))
+        line = shares.Line.through(seen, levels, shares.parts(levels, rng))
         stranger = _sampled(rng, rng.normal(scale=4, size=400), 100, truth)
         drawn = float(np.maximum(levels * 100 / 200, (1 - levels) * 100 / 200).mean())
         found, without = line.share(stranger, shares.spread_of(drawn)), line.share(stranger, 1.0)
@@ -181,12 +182,31 @@ def test_intervals_of_a_whole_attack_hold_the_truth() -> None:
     assert held / tried >= 0.93
 
 
-def test_the_halves_have_like_shares() -> None:
-    truth = np.resize(np.linspace(0.1, 0.9, 9), 36)
+@pytest.mark.parametrize(("models", "count"), [(8, 2), (24, 6), (36, 8), (64, 8)])
+def test_the_parts_have_like_shares(models: int, count: int) -> None:
+    truth = np.resize(np.linspace(0.1, 0.9, 9), models)
     for seed in range(20):
-        half = shares.halves(truth, np.random.default_rng(seed))
-        assert half.sum() == 18
-        assert abs(truth[half == 0].mean() - truth[half == 1].mean()) < 0.05
+        part = shares.parts(truth, np.random.default_rng(seed))
+        assert set(part) == set(range(count))
+        sizes = np.bincount(part)
+        assert sizes.min() >= min(4, models // count)
+        assert sizes.max() - sizes.min() <= 1
+        means = [truth[part == p].mean() for p in range(count)]
+        assert max(means) - min(means) < 0.2
+
+
+def test_a_regressor_that_says_the_mean_gives_no_share() -> None:
+    """Leaving one model out, the mean of the others moves against it in a straight line: parts with like shares do not."""
+    truth = np.resize(np.linspace(0.1, 0.9, 8), 64)
+    shadows = Shadows((property_case(0).victim.models[0],) * 64, truth, 0.2)
+    mean = shares.told(
+        shadows,
+        np.zeros((64, 1)),
+        np.zeros((3, 1)),
+        lambda features, learned, rng: lambda seen: np.full(len(seen), learned.mean()),
+        np.random.default_rng(0),
+    )
+    assert (mean.trace["shares"][:, 1:] == [0.0, 1.0]).all()
 
 
 # What is looked at

@@ -176,8 +176,8 @@ class PropertyWeights(PropertyAttack):
     """Learn the share from the weights of a fully connected network, whatever the order of its neurons.
 
     "sorted": the neurons of every hidden layer in the order of the sum of their weights, all weights one vector, and
-    ridge regression. "sets": `DeepSets`, trained on the shadow models. Half of the shadow models serve to learn, the
-    other half to tell the errors (`attacks.membership.shares`).
+    ridge regression. "sets": `DeepSets`, trained on the shadow models. Either is tried on shadow models that it did
+    not learn from (`attacks.membership.shares`).
 
     Attributes:
         representation: how a network is read.

@@ -1,10 +1,9 @@
 """From what shadow models show to the share that a model was trained on, with an interval: what property attacks share.
 
-A regressor learns shares from the features of one half of the shadow models, and a straight line is laid through what
-it says of the other half: how far a share moves its answer, and how far answers scatter. Read backwards the line gives
-the share of a model that was never seen, with the interval of inverse regression. A regressor alone would do neither:
-it draws what it cannot tell towards the middle of the shares it learned from, and knows nothing of its own errors on
-others.
+A regressor learns shares from the features of most shadow models, and a straight line is laid through what it says of
+the others: how far a share moves its answer, and how far answers scatter. Read backwards the line gives the share of a
+model that was never seen, with the interval of inverse regression. A regressor alone would do neither: it draws what it
+cannot tell towards the middle of the shares it learned from, and knows nothing of its own errors on others.
 """
 
 import math
@@ -28,8 +27,12 @@ Array = np.ndarray
 # Features of some models, their shares and a stream, to what tells the share of others.
 Learner = Callable[[Any, Float[Array, " k"], np.random.Generator], Callable[[Any], Float[Array, " n"]]]
 
-# The least number of shadow models: two halves with a slope, an intercept and a scatter to be found in each.
+# The least number of shadow models: parts with a level, a slope and a scatter to be found in each.
 FEWEST = 8
+# What is less is rounding: answers are shares themselves, so that a slope of 1 is that of the truth.
+_LEAST_SLOPE = 1e-6
+# So many parts, and no part of fewer models than this.
+_PARTS, _FEWEST_IN_PART = 8, 4
 _CONFIDENCE = 0.95
 # What a share must differ by to be noticed by one model four times in five.
 _POWER = 0.8
@@ -56,19 +59,19 @@ class Line:
     freedom: int
 
     @classmethod
-    def through(cls, answers: Float[Array, " k"], shares: Float[Array, " k"], half: Int[Array, " k"]) -> "Line":
-        """By least squares, with a level of its own for each half, whose answers are of different regressors."""
-        answer, share = answers.copy(), shares.copy()
-        for h in (0, 1):
-            answer[half == h] -= answers[half == h].mean()
-            share[half == h] -= shares[half == h].mean()
+    def through(cls, answers: Float[Array, " k"], shares: Float[Array, " k"], part: Int[Array, " k"]) -> "Line":
+        """By least squares, with a level of its own for each part, whose answers are of different regressors."""
+        answer, share, every = answers.copy(), shares.copy(), np.unique(part)
+        for p in every:
+            answer[part == p] -= answers[part == p].mean()
+            share[part == p] -= shares[part == p].mean()
         width = float((share**2).sum())
         slope = float((share * answer).sum()) / width
-        freedom = len(shares) - 3
+        freedom = len(shares) - len(every) - 1
         scatter = math.sqrt(float(((answer - slope * share) ** 2).sum()) / freedom)
-        # The halves count alike, as a model that is asked about is answered by both regressors.
-        level = float(np.mean([answers[half == h].mean() for h in (0, 1)]))
-        centre = float(np.mean([shares[half == h].mean() for h in (0, 1)]))
+        # The parts count alike, as a model that is asked about is answered by all regressors.
+        level = float(np.mean([answers[part == p].mean() for p in every]))
+        centre = float(np.mean([shares[part == p].mean() for p in every]))
         return cls(level, slope, centre, width, scatter, len(shares), freedom)
 
     def share(self, answer: float, spread: float) -> tuple[float, float, float] | None:
@@ -81,7 +84,7 @@ class Line:
         y = answer - self.level
         c = float(student.ppf((1 + _CONFIDENCE) / 2, self.freedom) * self.scatter) ** 2
         bend = self.slope**2 - c / self.width
-        if self.slope <= 0 or bend <= 0:
+        if self.slope < _LEAST_SLOPE or bend <= 0:
             return None
         reach = math.sqrt(max(c * ((spread + 1 / self.models) * bend + y * y / self.width), 0.0))
         ends = [self.centre + (self.slope * y + side * reach) / bend for side in (-1, 1)]
@@ -90,7 +93,7 @@ class Line:
     def smallest(self, spread: float) -> float | None:
         """The least difference of shares that one model shows with a power of 80 %; None where it shows none."""
         c = float(student.ppf((1 + _CONFIDENCE) / 2, self.freedom) * self.scatter) ** 2
-        if self.slope <= 0 or self.slope**2 <= c / self.width:
+        if self.slope < _LEAST_SLOPE or self.slope**2 <= c / self.width:
             return None
         z = float(student.ppf((1 + _CONFIDENCE) / 2, self.freedom) + student.ppf(_POWER, self.freedom))
         least = z * self.scatter * math.sqrt(spread + 1 / self.models) / self.slope
@@ -105,15 +108,19 @@ def ridge(features: Any, shares: Float[Array, " k"], rng: np.random.Generator) -
     return lambda seen: np.asarray(model.predict(np.asarray(seen, dtype=np.float64)), dtype=np.float64)
 
 
-def halves(shares: Float[Array, " k"], rng: np.random.Generator) -> Int[Array, " k"]:
-    """(k,) 0 or 1: of every two models with neighbouring shares one goes to each half, drawn at random."""
+def parts(shares: Float[Array, " k"], rng: np.random.Generator) -> Int[Array, " k"]:
+    """(k,) which of up to 8 parts each model is in: of models with neighbouring shares one goes to each, at random.
+
+    So all parts have like shares. Were they not alike, a regressor that knows nothing would say the mean of what it
+    learned from, which moves against the part left out: a slope where there is none.
+    """
+    count = max(min(_PARTS, len(shares) // _FEWEST_IN_PART), 2)
     order = np.lexsort((rng.random(len(shares)), shares))
-    half = np.zeros(len(shares), dtype=np.int64)
-    for start in range(0, len(shares), 2):
-        pair = order[start : start + 2]
-        first = int(rng.integers(2))
-        half[pair] = [first, 1 - first][: len(pair)]
-    return half
+    part = np.zeros(len(shares), dtype=np.int64)
+    for start in range(0, len(shares), count):
+        near = order[start : start + count]
+        part[near] = rng.permutation(count)[: len(near)]
+    return part
 
 
 def spread_of(drawn: float) -> float:
@@ -128,14 +135,16 @@ def spread_of(drawn: float) -> float:
 
 
 def told(shadows: Shadows, of_shadows: Any, of_models: Any, learn: Learner, rng: np.random.Generator) -> Scores:
-    """The guess: for each model asked about the mean answer of two regressors, and its share with an interval.
+    """The guess: for each model asked about the mean answer of the regressors, and its share with an interval.
+
+    There are as many regressors as parts, each learned from all parts but one, on which it is tried.
 
     Args:
         shadows: the shadow models' shares.
         of_shadows: (k, ...) what they show, an array or a list.
         of_models: (n, ...) the same of the models asked about.
         learn: how shares are learned.
-        rng: draws the halves, and what learning draws.
+        rng: draws the parts, and what learning draws.
 
     Raises:
         DataError: with too few shadow models, or features that are not finite.
@@ -145,17 +154,16 @@ def told(shadows: Shadows, of_shadows: Any, of_models: Any, learn: Learner, rng:
     shares = np.asarray(shadows.shares, dtype=np.float64)
     if np.ptp(shares) <= 0:
         raise DataError(f"shadow models at different shares were wanted, all of them are at {shares[0]:g}")
-    half = halves(shares, rng)
-    learned = np.zeros(len(shares))
-    answers = np.zeros((2, len(of_models)))
-    for h, own in enumerate(rng.spawn(2)):
-        inside = np.nonzero(half == h)[0]
-        outside = np.nonzero(half != h)[0]
-        tell = learn(_rows(of_shadows, inside), shares[inside], own)
-        learned[outside] = tell(_rows(of_shadows, outside))
-        answers[h] = tell(of_models)
-    # The regressor learned from the one half answers for the other.
-    line, spread = Line.through(learned, shares, 1 - half), spread_of(shadows.drawn)
+    part = parts(shares, rng)
+    count = int(part.max()) + 1
+    tried = np.zeros(len(shares))
+    answers = np.zeros((count, len(of_models)))
+    for p, own in enumerate(rng.spawn(count)):
+        learned, left = np.nonzero(part != p)[0], np.nonzero(part == p)[0]
+        tell = learn(_rows(of_shadows, learned), shares[learned], own)
+        tried[left] = tell(_rows(of_shadows, left))
+        answers[p] = tell(of_models)
+    line, spread = Line.through(tried, shares, part), spread_of(shadows.drawn)
     # What sums of equal numbers in another order differ by is no difference.
     values = np.round(answers.mean(axis=0), 9)
     found = [line.share(float(value), spread) for value in values]

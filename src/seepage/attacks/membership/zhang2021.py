@@ -35,9 +35,9 @@ class PropertyAnswers(PropertyAttack):
     """Learn the share from the answers to some public records, taken together.
 
     The features of a model are log p of every class and record, less the mean over classes (so that they do not
-    depend on the scale of the answers); a share is learned from them by ridge regression, of which half of the shadow
-    models serve, and the other half to tell its errors (`attacks.membership.shares`). Zhang et al. train a classifier
-    of two shares on the answers; the regressor gives a share, and an interval.
+    depend on the scale of the answers); a share is learned from them by ridge regression, which is tried on shadow
+    models that it did not learn from (`attacks.membership.shares`). Zhang et al. train a classifier of two shares on
+    the answers; the regressor gives a share, and an interval.
 
     Attributes:
         queries: records asked, half of them of the group.
