@@ -242,10 +242,9 @@ def test_an_audit_of_a_live_model(tables: dict[str, pd.DataFrame], tmp_path: Pat
     assert answers.score is not None
     assert answers.score.name == "property_auc"
     assert answers.score.leakage is not None
-    if dropped:
-        assert answers.score.leakage.low > 0
-        assert record.verdict("membership") == "leaks"
-        assert answers.facts["estimated_low"] <= 0.6 <= answers.facts["estimated_high"]
+    assert answers.score.leakage.low > 0
+    assert record.verdict("membership") == "leaks"
+    assert answers.facts["estimated_low"] <= 0.6 <= answers.facts["estimated_high"]
     assert answers.confounded is None, "what members look like says nothing of models"
     assert answers.facts["true_share"] == pytest.approx(0.6)
     assert answers.facts["public_share"] == pytest.approx(0.3)
@@ -256,6 +255,10 @@ def test_an_audit_of_a_live_model(tables: dict[str, pd.DataFrame], tmp_path: Pat
         text = page.read_text("utf-8")
         assert "How large a group is in the training set" in text
         assert "The public says" in text
+        assert "times in 100" in text
+        assert "Of the share of a group, intervals are over models" in text
+        assert "Weight or draw the training records" in text
+        assert "Membership follows overfitting" not in text
         assert "sex = f" in text
 
 
@@ -267,9 +270,9 @@ def test_without_a_property_the_attacks_are_left_out_with_the_reason(
     reading = Reading(encode="onehot")
     members = as_splits(*tables.values(), target="y", reading=reading).members
     model = fit(members.x, members.labels(), 0)
-    record = seepage.audit(model, **tables, target="y", reading=reading, recipe=fit, attacks="auto", out=tmp_path)
-    left = {row.attack: row.reason for row in record.left_out}
-    assert "[property]" in left["property-answers"]
+    # With a budget of one query nothing is left to run, and each attack says why.
+    with pytest.raises(ConfigError, match="property-answers: it needs a group whose share is asked about"):
+        seepage.audit(model, **tables, target="y", reading=reading, recipe=fit, budget=1, out=tmp_path)
     with pytest.raises(ConfigError, match=r"\[property\]"):
         seepage.audit(
             model, **tables, target="y", reading=reading, recipe=fit, attacks="property-answers", out=tmp_path
@@ -304,3 +307,28 @@ def test_a_file_is_audited_the_same_twice_and_behind_a_defense(
     assert all(f.status == "done" for f in first.findings)
     assert first.findings[0].facts["true_share"] == pytest.approx(0.7)
     assert first.data["shape"] == "3"
+
+
+# In words
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.45, 0.71, "which is above the 0.30"),
+        (0.05, 0.21, "which is below the 0.30"),
+        (0.25, 0.71, "which may be no different from the 0.30"),
+        (0.0, 1.0, "it cannot say what share of its training set is sex = f"),
+    ],
+)
+def test_what_is_said_of_the_victim_follows_its_interval(low: float, high: float, words: str) -> None:
+    from seepage.core.record import Finding
+    from seepage.report.shares import estimated
+    from seepage.report.words import plain
+
+    facts = {"group": "sex = f", "public_share": 0.3, "true_share": 0.6}
+    facts |= {"estimated_share": (low + high) / 2, "estimated_low": low, "estimated_high": high}
+    told = plain(estimated(Finding.model_construct(facts=facts)))
+    assert words in told
+    assert "it is 0.60" in told
+    assert "no estimate" in plain(estimated(Finding.model_construct(facts={})))

@@ -196,7 +196,7 @@ def test_the_parts_have_like_shares(models: int, count: int) -> None:
 
 
 def test_a_regressor_that_says_the_mean_gives_no_share() -> None:
-    """Leaving one model out, the mean of the others moves against it in a straight line: parts with like shares do not."""
+    """Leaving one model out, the mean of the others moves against it in a line: parts with like shares do not."""
     truth = np.resize(np.linspace(0.1, 0.9, 8), 64)
     shadows = Shadows((property_case(0).victim.models[0],) * 64, truth, 0.2)
     mean = shares.told(
