@@ -359,11 +359,13 @@ class Target:
             raise DataError(f"a model from 0 to {(self.models or 0) - 1} was wanted, got {number}")
         if number not in self._apart:
 
-            def spent(_: int) -> None:
-                for access, queries in one.meter.by_access.items():
-                    more = queries - self.meter.by_access.get(access, 0)
-                    if more > 0:
-                        self.meter.charge(more, access)
+            def spent(queries: int) -> None:
+                more = queries - self.meter.spent
+                for access, asked in one.meter.by_access.items():
+                    part = min(asked - self.meter.by_access.get(access, 0), more)
+                    if part > 0:
+                        self.meter.charge(part, access)
+                        more -= part
 
             one = Target(self._ask["model"](number), self.access, self.budget, spent, most=self._most)
             self._apart[number] = one
