@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from seepage.core.errors import AccessDenied, BudgetExceeded, ConfigError, DataError
+from seepage.core.spec import InputSpec
 from seepage.core.target import Meter, Target
-from seepage.core.victim import Update, Updates
-from seepage.core.vocabulary import Access, allows, closure
+from seepage.core.victim import Models, Update, Updates
+from seepage.core.vocabulary import Access, Modality, allows, closure
 from seepage.testing.cases import membership_case, smooth_pictures
 from seepage.testing.fingerprints import reached
-from seepage.testing.victims import TemplateVictim
+from seepage.testing.victims import ConstantVictim, TemplateVictim
 
 ACCESSES = st.frozensets(st.sampled_from(list(Access)))
 PICTURES = smooth_pictures(6, np.random.default_rng(0))
@@ -238,3 +239,56 @@ class TestHiding:
         box = Target(victim(), {Access.WEIGHTS}).weights()
         assert "" not in box.layers
         assert set(box.parameters()) == {"templates"}
+
+
+# Several models
+
+
+def _several(models: int = 3) -> Models:
+    spec = InputSpec((2,), modality=Modality.TABLE)
+    return Models(tuple(ConstantVictim([0.5 - 0.1 * i, 0.5 + 0.1 * i], spec) for i in range(models)))
+
+
+def test_one_of_several_models_is_asked_with_the_whole_budget() -> None:
+    target = Target(_several(), {Access.SCORES}, budget=5)
+    x = np.zeros((3, 2), dtype=np.float32)
+    assert target.models == 3
+    assert target.model(1).scores(x)[0, 1] == pytest.approx(0.6)
+    assert target.model(2).scores(x)[0, 1] == pytest.approx(0.7)
+    # What an attack has spent is what it asked of the model that it asked most.
+    assert target.queries == 3
+    target.model(1).labels(x[:2])
+    assert target.queries == 5
+    assert target.meter.by_access == {Access.SCORES: 3, Access.LABELS: 2}
+    # The same model again goes on where it was: nobody gets a second budget.
+    with pytest.raises(BudgetExceeded):
+        target.model(1).scores(x[:1])
+    assert target.queries == 5
+    target.model(0).scores(x)
+    target.model(0).labels(x[:2])
+    target.model(2).labels(x[:2])
+    assert target.queries == 5
+
+
+def test_what_models_are_asked_by_different_accesses_is_not_added_up() -> None:
+    target = Target(_several(), {Access.SCORES}, budget=5)
+    x = np.zeros((5, 2), dtype=np.float32)
+    target.model(0).scores(x[:4])
+    target.model(1).labels(x)
+    assert target.queries == 5
+    assert sum(target.meter.by_access.values()) == 5
+
+
+def test_several_models_open_what_each_of_them_gives() -> None:
+    target = Target(_several(), {Access.LABELS})
+    x = np.zeros((1, 2), dtype=np.float32)
+    with pytest.raises(AccessDenied):
+        target.model(0).scores(x)
+    with pytest.raises(AccessDenied):
+        target.scores(x)
+    for number in (-1, 3):
+        with pytest.raises(DataError, match="from 0 to 2"):
+            target.model(number)
+    alone = Target(ConstantVictim([0.5, 0.5], InputSpec((2,), modality=Modality.TABLE)), {Access.LABELS})
+    with pytest.raises(DataError, match="a model from"):
+        alone.model(0)

@@ -261,6 +261,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "`[victim] input`": tables.InputTable,
     "`[data]`": tables.DataTable,
     "`[recipe]`": tables.RecipeTable,
+    "`[property]`": tables.PropertyTable,
     "`[[attack]]`": tables.AttackTable,
     "`[[defense]]`": tables.DefenseTable,
     "`[prior]`": tables.PriorTable,
@@ -509,6 +510,20 @@ def test_scores_of_single_records_are_described() -> None:
     per = {"classes": len(case.secret.records.class_names), "records": len(truth)}
     _scores_are_described(rows(text.split("\n### ")[0]), scored.scores, per)
     assert "`closeness`" in text
+
+
+def test_scores_of_shares_are_described() -> None:
+    from seepage.core.guess import Scores
+    from seepage.core.scorer import Controls
+    from seepage.scoring.property import score
+    from seepage.testing.property import property_case
+
+    case = property_case(0)
+    shares = case.secret.shares
+    scored = score(Scores(shares, trace={"shares": np.repeat(shares[:, None], 3, axis=1)}), case.secret, Controls())
+    text = section("docs/leaks/membership-property.md", "The scores of shares")
+    _scores_are_described(rows(text), scored.scores, {})
+    assert all(f"`{name}`" in text for name in scored.facts if not name.startswith(("coverage_", "models_")))
 
 
 def test_scores_of_sentences_are_described() -> None:

@@ -13,15 +13,17 @@ from seepage.core.defense import Defense, OutputDefense
 from seepage.core.errors import ConfigError
 from seepage.core.guess import Guess, Posterior, Reconstruction, Scores, Texts
 from seepage.core.knowledge import TextGradientKnowledge
+from seepage.core.records import Records
 from seepage.core.registry import ATTACKS, DEFENSES, attack_class, defense_class
 from seepage.core.scorer import Controls, Scorer
 from seepage.core.secrets import GradientSecret
 from seepage.core.seeds import stream
 from seepage.core.target import Target
-from seepage.core.victim import Model, TextEncoder, Updates, Victim
-from seepage.core.vocabulary import Leak, closure
+from seepage.core.victim import Model, Models, TextEncoder, Updates, Victim
+from seepage.core.vocabulary import Leak, Modality, closure
 from seepage.testing.cases import case_for, gradient_case, inversion_case, membership_case
 from seepage.testing.contracts import ATTACK_CONTRACTS, DEFENSE_CONTRACTS, check_attack, check_defense, check_scorer
+from seepage.testing.property import ShareVictim
 from seepage.testing.text_clients import text_gradient_case
 from seepage.testing.texts import DeafEncoder, text_inversion_case
 from seepage.testing.victims import ConstantVictim, TemplateVictim
@@ -124,8 +126,8 @@ def test_defense_name_is_the_class_s_own(name: str) -> None:
     assert defense_class(name).name == name
 
 
-def _scorer(leak: Leak) -> Scorer:
-    return import_module(f"seepage.scoring.{leak}").score
+def _scorer(leak: Leak, form: str = "") -> Scorer:
+    return import_module(f"seepage.scoring.{'property' if form == 'property' else leak}").score
 
 
 def _silent(sent: Updates) -> Updates:
@@ -139,6 +141,9 @@ def _constant(victim: Victim) -> Victim:
     if isinstance(victim, Updates):
         asked = victim.asked
         return replace(_silent(victim), asked=None if asked is None else lambda net, turn: _silent(asked(net, turn)))
+    if isinstance(victim, Models):
+        nothing = Records(np.zeros((1, *victim.models[0].spec.shape), dtype=np.float32), modality=Modality.TABLE)
+        return Models((ShareVictim(nothing, gain=0.0, noise=0.0, seed=0),) * len(victim))
     if isinstance(victim, TextEncoder):
         return DeafEncoder()
     assert isinstance(victim, Model)
@@ -157,7 +162,7 @@ def test_nothing_is_found_in_a_victim_that_answers_always_the_same(name: str) ->
         return attack.run(Target(case.victim, cls.needs, captured=case.captured), case.knowledge, stream(0, "constant"))
 
     constant = replace(case, victim=_constant(case.victim))
-    found = _scorer(cls.leak)(guess(constant), case.secret, Controls(no_model=case.baselines))
+    found = _scorer(cls.leak, cls.form)(guess(constant), case.secret, Controls(no_model=case.baselines))
     headline = found.scores[found.headline]
     assert headline.leakage is not None
     assert headline.leakage.low <= 0, headline

@@ -15,6 +15,9 @@ from seepage.audit.asked import Named, arms_of, attacks_of, check_numbers, check
 from seepage.audit.canaries import Given, Told, canaries_identity, canary_facts, told_of, written
 from seepage.audit.config import AuditConfig, read
 from seepage.audit.priors import Brought, from_python
+from seepage.audit.property import Asked, asked, table_of
+from seepage.audit.property import group as group_of
+from seepage.audit.property import told as told_of_group
 from seepage.audit.records import checked, data_facts, known_spec, packages, spec_identity, splits_identity
 from seepage.audit.references import models_for, references_of
 from seepage.audit.run import execute
@@ -133,6 +136,7 @@ def audit(
     prior: Any = None,
     canaries: Canaries | Mapping[str, Any] | Path | str | None = None,
     claim: Claim | Mapping[str, Any] | float | None = None,
+    property: Mapping[str, Any] | None = None,
     input: InputSpec | None = None,
     target: str | None = None,
     reading: Reading | None = None,
@@ -179,6 +183,9 @@ def audit(
             the recipe trains the victim (`model` None), or `Canaries` of your own.
         claim: the privacy that is claimed of the training, held against what the canaries show: epsilon, or
             `{"epsilon": 8, "delta": 1e-5, "family": "any"}`.
+        property: a group of records whose share of the members is asked about: a table with the keys of `[property]`,
+            or with one truth value a record for each split, `{"members": flags, "public": flags}`. Needs a recipe and
+            public records.
         input: shape, value range and preprocessing of one input; read off the records when not given.
         target: for tables, the column that holds the class.
         reading: further options of how records are read (`drop`, `encode`, `missing`, `size`, ...).
@@ -203,13 +210,17 @@ def audit(
     check_numbers(budget, seed, tolerance, top_k)
     check_references(references, recipe)
     if are_texts(members) or isinstance(model, TextEncoder):
-        unused = {"nonmembers": nonmembers, "recipe": recipe, "judge": judge, "prior": prior}
+        unused = {"nonmembers": nonmembers, "recipe": recipe, "judge": judge, "prior": prior, "property": property}
         for name, given in {**unused, "canaries": canaries, "claim": claim}.items():
             if given is not None:
                 raise ConfigError(f"{name}: the audit of an encoder of texts has no use for it: leave it out")
         live = sentences.from_python(model, members, public, seed, reading or Reading(), options, granted)
     else:
-        splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
+        wanted, flags = (None, {}) if property is None else table_of(property)
+        whole = None if wanted is not None and wanted.dropped else input
+        splits = as_splits(members, nonmembers, public, spec=whole, target=target, reading=reading or Reading())
+        found = None if wanted is None else asked(wanted, splits, flags, seed, trains=model is None)
+        splits = splits if found is None else found.splits
         spec = input or infer_spec(splits)
         splits = checked(splits, spec, "refuse")
         read_as = reading or Reading()
@@ -225,7 +236,7 @@ def audit(
         brought = from_python(prior, spec, Path(out) / "priors")
         models = models_for(references, attacks_of(attacks))
         live = _of_records(
-            victim, splits, spec, input, trainer, models, judge, brought, Path(out), seed, granted, groups, told
+            victim, splits, spec, input, trainer, found, models, judge, brought, Path(out), seed, granted, groups, told
         )
     named = str(model) if isinstance(model, str | Path) else type(model).__name__
     if model is None:
@@ -318,6 +329,7 @@ def _of_records(
     spec: InputSpec,
     declared: InputSpec | None,
     trainer: Trainer | None,
+    found: Asked | None,
     models: int,
     judge: Judge | None,
     brought: Brought,
@@ -335,6 +347,9 @@ def _of_records(
         whole = recipe if told.canaries is None else told.canaries.into(recipe)
         return wrap(whole.fit(np.arange(len(splits.members)), derive(seed, "victim")), spec)
 
+    if found is not None and recipe is None:
+        raise ConfigError("property: models are trained at other shares of the group: give the recipe of the model")
+    group = None if found is None or recipe is None else group_of(found, recipe, seed)
     world = World(
         open_victim=open_it,
         spec=spec,
@@ -349,6 +364,7 @@ def _of_records(
         groups=known_columns(groups, splits.members),
         canaries=told.canaries,
         claim=told.claim,
+        group=group,
         seed=seed,
     )
     # A victim that is yet to be trained is told by its recipe.
@@ -365,10 +381,11 @@ def _of_records(
         "judge": "auto" if judge is None else "own",
         "prior": brought.identity,
         **canaries_identity(told.canaries, told.claim),
+        **({} if found is None else {"property": found.identity}),
     }
     known = fingerprint is not None and (trainer is None or trainer.identity is not None) and judge is None
     kind = "recipe" if victim is None else type(victim).__name__
-    facts = {**data_facts(splits), **canary_facts(told.canaries)}
+    facts = {**data_facts(splits), **canary_facts(told.canaries), **({} if group is None else told_of_group(group))}
     return Staged(world, kind, kind, identity, access, facts, known=known, brought=brought)
 
 

@@ -16,6 +16,7 @@ from seepage.audit.tables import (
     FederatedTable,
     JudgeTable,
     PriorTable,
+    PropertyTable,
     RecipeTable,
     ReferencesTable,
     ReportTable,
@@ -52,6 +53,7 @@ class AuditConfig(Table):
     references: ReferencesTable | None = None
     federated: FederatedTable | None = None
     prior: PriorTable | None = None
+    property: PropertyTable | None = None
     attack: list[AttackTable] = Field(default_factory=lambda: [AttackTable(name="auto")])
     defense: list[DefenseTable] = Field(default_factory=list[DefenseTable])
     judge: JudgeTable = JudgeTable()
@@ -121,6 +123,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "references": ReferencesTable,
     "federated": FederatedTable,
     "prior": PriorTable,
+    "property": PropertyTable,
     "attack": AttackTable,
     "defense": DefenseTable,
     "judge": JudgeTable,
@@ -214,6 +217,15 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
     if config.references is not None and config.references.models and config.recipe is None:
         raise ConfigError(
             f"{where}: [references] trains models like the victim: give a [recipe] with fit = ..., or leave it out"
+        )
+    if config.property is not None and config.victim.kind in TEXTS:
+        raise ConfigError(
+            f'{where}: [property] is asked about a classifier, not about [victim] kind = "{config.victim.kind}"'
+        )
+    if config.property is not None and config.recipe is None:
+        raise ConfigError(
+            f"{where}: [property] trains models at other shares of the group: give a [recipe] with fit = ..., or leave "
+            "it out"
         )
     if config.victim.kind not in TEXTS and config.data.text is not None:
         raise ConfigError(

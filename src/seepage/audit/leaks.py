@@ -11,6 +11,7 @@ from seepage.cases import inversion as inversion_case
 from seepage.cases import inversion_texts as inversion_texts_case
 from seepage.cases import membership as membership_case
 from seepage.cases import membership_canaries as canaries_case
+from seepage.cases import property as property_case
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
 from seepage.cases.scene import Scene
@@ -26,6 +27,7 @@ from seepage.scoring import canaries as canaries_score
 from seepage.scoring import gradient as gradient_score
 from seepage.scoring import inversion as inversion_score
 from seepage.scoring import membership as membership_score
+from seepage.scoring import property as property_score
 
 
 @dataclass(frozen=True)
@@ -121,21 +123,29 @@ LEAKS: dict[Leak, tuple[Row, ...]] = {
             canaries_case.build,
             canaries_score.score,
         ),
+        Row(
+            World,
+            frozenset({"property"}),
+            property_case.obstacle,
+            property_case.knowledge,
+            property_case.build,
+            property_score.score,
+        ),
     ),
 }
 
 
 def row(leak: Leak, scene: Scene, form: str | None = None) -> Row | None:
-    """How a leak is audited in such a scene, in the row of one form where that is given; None where it is not."""
-    rows = [found for found in LEAKS.get(leak, ()) if isinstance(scene, found.scene)]
-    return next((found for found in rows if form in found.forms), rows[0] if rows else None)
+    """How a leak, or one form of it, is audited in such a scene; None where it is not."""
+    rows = (found for found in LEAKS.get(leak, ()) if isinstance(scene, found.scene))
+    return next((found for found in rows if form is None or form in found.forms), None)
 
 
 def obstacle(leak: Leak, scene: Scene, form: str | None = None) -> str | None:
     """Why a leak, or one form of it, cannot be audited in this scene, or None when it can."""
     found = row(leak, scene, form)
-    if found is None or (form is not None and form not in found.forms):
-        what = f"the leak '{leak}'" + (f" in the form '{form}'" if found is not None else "")
+    if found is None:
+        what = f"the leak '{leak}'" + (f" in the form '{form}'" if row(leak, scene) is not None else "")
         return f"{what} is not audited on {scene.of}"
     return found.obstacle(scene)
 

@@ -71,6 +71,11 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
             "Words that no public text holds cannot be written by the attacks here: more public texts may recover more."
         )
         return said + unaware
+    if any(cell.attack.form == "property" for cell in plan.cells):
+        said.append(
+            "Of the share of a group, intervals are over models trained for this audit on the private records given: "
+            "what other records would have shown, or a victim trained in another way, they do not say."
+        )
     said.append(
         f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
         "another training run of the same recipe may leak more or less."

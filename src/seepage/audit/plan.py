@@ -83,8 +83,8 @@ class Plan:
     left_out: tuple[LeftOut, ...]
 
 
-# Forms of inversion whose control is the same attack given other records' answers: it needs no twin.
-_BY_ANSWERS = ("record", "text")
+# Forms whose control is no twin: the same attack given other records' answers, or on models of the public's share.
+_OWN_CONTROL = {(Leak.INVERSION, "record"), (Leak.INVERSION, "text"), (Leak.MEMBERSHIP, "property")}
 # Forms of membership that need no twin either: fair coins are their control.
 _OF_CANARIES = ("canaries", "gradients")
 _MINUTES = "it takes minutes: ask for '{}' by name, or for all attacks"
@@ -152,7 +152,14 @@ def make_plan(
     cells: list[Cell] = []
     left_out: list[LeftOut] = []
     ids: dict[str, int] = {}
-    obstacles = {leak: obstacle(leak, scene) for leak in LEAKS}
+    forms = {
+        (want.attack.leak, form)
+        for want in wanted
+        if want.attack.leak in LEAKS
+        for form in (want.attack.form, *want.attack.also)
+    }
+    # A leak that is not audited in such a scene at all has no obstacle of a form.
+    obstacles = {(leak, form): obstacle(leak, scene, form if row(leak, scene) else None) for leak, form in forms}
     for arm in arms:
         granted = closure([access]) & closure(offers)
         if isinstance(arm.defense, OutputDefense):
@@ -210,7 +217,7 @@ def make_plan(
                     arm=arm,
                     budget=limit,
                     cost=asked
-                    * (2 if (scene.twin_missing is None and form not in _OF_CANARIES) or _by_answers(attack) else 1),
+                    * (2 if (scene.twin_missing is None and form not in _OF_CANARIES) or _own_control(attack) else 1),
                     opens=attack.opens(granted),
                     form=form,
                 )
@@ -238,8 +245,8 @@ def _elsewhere(attack: Attack, scene: Scene) -> bool:
     return any(obstacle(attack.leak, scene, form) is None for form in attack.also)
 
 
-def _by_answers(attack: Attack) -> bool:
-    return attack.leak is Leak.INVERSION and attack.form in _BY_ANSWERS
+def _own_control(attack: Attack) -> bool:
+    return (attack.leak, attack.form) in _OWN_CONTROL
 
 
 def _obstacle(
@@ -247,21 +254,19 @@ def _obstacle(
     form: str,
     granted: frozenset[Access],
     scene: Scene,
-    obstacles: Mapping[Leak, str | None],
+    obstacles: Mapping[tuple[Leak, str], str | None],
     budget: int | None,
 ) -> str | None:
-    if attack.leak not in obstacles:
+    if attack.leak not in LEAKS:
         return f"the leak '{attack.leak}' cannot be audited yet"
     if scene.modality not in attack.modalities:
         return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
-    reason = obstacle(attack.leak, scene, form)
-    own = row(attack.leak, scene, form) is not row(attack.leak, scene)
-    of_leak = reason if own else obstacles[attack.leak]
-    if reason is not None and of_leak is None:
+    reason = obstacles[attack.leak, form]
+    if reason is not None and row(attack.leak, scene) is not None and row(attack.leak, scene, form) is None:
         return reason
     if not allows(granted, attack.opens(granted)):
         needs, has = ", ".join(sorted(attack.needs)), ", ".join(sorted(granted)) or "nothing"
         return f"it needs {needs}; the adversary has {has}"
-    if of_leak is not None:
-        return of_leak
+    if reason is not None:
+        return reason
     return attack.obstacle(knowledge(attack.leak, scene, form), budget)

@@ -246,7 +246,9 @@ def _record(
         finding = folder.read_finding(cell.id, cell.key)
         if finding is None:
             raise StoreError(f"the finding of '{cell.id}' is gone from {folder.path}: run the same command again")
-        if finding.leak is Leak.MEMBERSHIP and confounded is not None and not of_canaries(finding):
+        # Of models it is asked what they were trained on, and not of records.
+        of_records = finding.leak is Leak.MEMBERSHIP and finding.case != "property" and not of_canaries(finding)
+        if of_records and confounded is not None:
             finding = finding.model_copy(update={"confounded": confounded})
         findings.append(finding)
     findings = mark_confounded(findings, checks)

@@ -24,6 +24,10 @@ from seepage.audit.config import CAPTURED, AuditConfig
 from seepage.audit.federated import federation
 from seepage.audit.options import classes_like, fingerprints, victim_options, where_from
 from seepage.audit.priors import Brought, from_table
+from seepage.audit.property import Asked
+from seepage.audit.property import asked as asked_property
+from seepage.audit.property import group as group_of
+from seepage.audit.property import told as told_of_group
 from seepage.audit.records import (
     beside,
     checked,
@@ -91,9 +95,21 @@ class Given:
 
     def read(self) -> tuple[InputSpec, Splits]:
         """One input, and the records, checked."""
-        splits = read_data(self.config.data, self.declared, self.config.seed, self.base)
+        spec, splits, _ = self.read_with_property()
+        return spec, splits
+
+    def read_with_property(self) -> tuple[InputSpec, Splits, Asked | None]:
+        """The same with the property that is asked about, whose column the model may not see."""
+        table, seed = self.config.property, self.config.seed
+        whole = None if table is not None and table.dropped else self.declared
+        splits = read_data(self.config.data, whole, seed, self.base)
+        found = None
+        if table is not None:
+            found = asked_property(table, splits, {}, seed, self.config.victim.kind == "recipe")
+            splits = found.splits
         spec = self.declared or infer_spec(splits)
-        return spec, checked(splits, spec, self.config.data.overlap)
+        splits = checked(splits, spec, self.config.data.overlap)
+        return spec, splits, None if found is None else found.after(splits)
 
     def brought(self, spec: InputSpec) -> Brought:
         """The priors."""
@@ -171,7 +187,7 @@ def _classifier(given: Given) -> Staged:
     config = given.config
     if config.federated is not None:
         raise ConfigError('[federated] belongs to [victim] kind = "federated"')
-    spec, splits = given.read()
+    spec, splits, found = given.read_with_property()
     splits, canaries = staged_canaries(
         config.canaries,
         splits,
@@ -208,6 +224,7 @@ def _classifier(given: Given) -> Staged:
                 table.kind, spec, {**options, **classes_like(table.kind, options, splits)}, given.trust_pickle
             )
 
+    group = None if found is None or recipe is None else group_of(found, recipe, config.seed)
     world = World(
         open_victim=open_it,
         spec=spec,
@@ -222,6 +239,7 @@ def _classifier(given: Given) -> Staged:
         groups=known_columns(config.report.groups, splits.members),
         canaries=canaries,
         claim=claim,
+        group=group,
         seed=config.seed,
     )
 
@@ -251,9 +269,14 @@ def _classifier(given: Given) -> Staged:
             "references": models,
             "groups": config.report.groups,
             **canaries_identity(canaries, claim),
+            **({} if found is None else {"property": found.identity}),
         },
         access=table.access,
-        data_facts={**data_facts(splits), **canary_facts(canaries)},
+        data_facts={
+            **data_facts(splits),
+            **canary_facts(canaries),
+            **({} if group is None else told_of_group(group)),
+        },
         opened=offers,
         known=table.kind not in ("http", "callable"),
         brought=brought,

@@ -115,6 +115,42 @@ class ReferencesTable(Table):
     models: int = Field(default=16, ge=0, description="how many, an even number; 0 trains none")
 
 
+class PropertyTable(Table):
+    """`[property]`: a group of records; how large its share of the training set is, is asked about.
+
+    The group is a `value` of a `column`, its numbers from `at_least` on, or a class. `train_share`, where the victim
+    is trained here, draws its members anew at that share: what would be seen if there were so many.
+    """
+
+    column: str = Field(default="", description="of the table that was read")
+    value: str | float | None = Field(default=None, description="of the column: a category, or a number")
+    at_least: float | None = Field(default=None, description="instead of a value: numbers from here on")
+    class_name: str = Field(default="", description="instead of a column: a class")
+    dropped: bool = Field(default=False, description="the column is taken out before anything is trained or asked")
+    public_share: float | None = Field(default=None, gt=0, lt=1, description="of the public records if not set")
+    train_share: float | None = Field(default=None, gt=0, lt=1, description="of members drawn anew")
+    shares: list[float] = Field(default=[], description="of shadow models; about the public share if not set")
+    shadows: int = Field(default=64, ge=8, description="shadow models")
+    trials: int = Field(default=32, ge=4, multiple_of=2, description="models by which the attack is tried")
+    records: int | None = Field(default=None, ge=1, description="each model is trained on; as many as can be")
+    name: str = Field(default="", description="of a group given by flags")
+    flags: bool = Field(default=False, description="the group comes as flags, from Python")
+
+    @model_validator(mode="after")
+    def _one_group(self) -> "PropertyTable":
+        named = [bool(self.column), bool(self.class_name), self.flags]
+        if sum(named) != 1:
+            raise ValueError(
+                "a property is a column (with value or at_least) or a class_name (in Python also flags by split), one "
+                "of them"
+            )
+        if self.column and (self.value is None) == (self.at_least is None):
+            raise ValueError(f"the column '{self.column}' needs a value or at_least, one of the two")
+        if self.dropped and not self.column:
+            raise ValueError("dropped takes a column out of the table: name it with column")
+        return self
+
+
 class AttackTable(Open):
     """`[[attack]]`: one attack with its parameters, or "auto", or "all".
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool
 
+from seepage.cases.group import Group
 from seepage.cases.scene import Scene
 from seepage.core.canaries import Canaries, Claim
 from seepage.core.case import Training
@@ -55,6 +56,7 @@ class World(Scene):
         groups: columns of a table whose values are groups that membership is looked at in.
         canaries: records that fair coins put into the training data besides the members, or left out.
         claim: the privacy that is claimed of the training.
+        group: a group whose share of the members is asked about, or None.
         seed: of the audit.
     """
 
@@ -71,6 +73,7 @@ class World(Scene):
     groups: tuple[str, ...] = ()
     canaries: Canaries | None = None
     claim: Claim | None = None
+    group: Group | None = None
 
     @property
     def modality(self) -> Modality:

@@ -18,6 +18,7 @@ from seepage.core.knowledge import (
     InversionKnowledge,
     Knowledge,
     MembershipKnowledge,
+    PropertyKnowledge,
     StealingKnowledge,
     TextGradientKnowledge,
     TextInversionKnowledge,
@@ -42,7 +43,8 @@ class Attack(BaseModel, ABC):
         needs_public: whether it needs public records (for a prior).
         form: which form of its leak's case it plays, where there are several: "class" (what does a class look
             like?), "record" (which record was this captured answer given to?) or "text" (which text?) for inversion;
-            "" (records), "labels" or "text" for gradient inversion.
+            "" (records), "labels" or "text" for gradient inversion; "" (was this record trained on?) or "property"
+            (how large a share of the training set is this group?) for membership.
         also: further forms that it plays wherever they can be had: "canaries" for membership.
         thorough: whether it takes minutes (it trains a generator, say): left out of "auto", part of "all".
         version: raised when the same parameters give another result, so that caches notice.
@@ -158,6 +160,20 @@ class MembershipAttack(Attack):
 
     @abstractmethod
     def run(self, target: Target, knowledge: MembershipKnowledge, rng: np.random.Generator) -> Scores: ...
+
+
+class PropertyAttack(Attack):
+    """Tell how large a share of a training set a group is, of each of several models (`Target.model`).
+
+    The guess has a value for each model, greater for a larger share, and in `trace["shares"]` a row for each: its
+    estimated share with the ends of a 95 % interval, all in [0, 1].
+    """
+
+    leak: ClassVar[Leak] = Leak.MEMBERSHIP
+    form: ClassVar[str] = "property"
+
+    @abstractmethod
+    def run(self, target: Target, knowledge: PropertyKnowledge, rng: np.random.Generator) -> Scores: ...
 
 
 class AttributeAttack(Attack):

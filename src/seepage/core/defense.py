@@ -16,7 +16,7 @@ from seepage.core.errors import ConfigError
 from seepage.core.knowledge import Knowledge
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
-from seepage.core.victim import Model, Update, Updates, Victim
+from seepage.core.victim import Model, Models, Update, Updates, Victim
 from seepage.core.vocabulary import Access
 
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ class OutputDefense(Defense):
         """The model with its answers changed; it offers no more than the answers it gives."""
 
     def on_victim(self, victim: Victim, rng: np.random.Generator) -> Victim:
+        if isinstance(victim, Models):
+            streams = rng.spawn(len(victim))
+            return Models(tuple(self.wrap(one, own) for one, own in zip(victim.models, streams, strict=True)))
         if not isinstance(victim, Model):
             return super().on_victim(victim, rng)
         return self.wrap(victim, rng)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from seepage.core.assumptions import Assumptions
+from seepage.core.errors import ConfigError
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.references import ReferenceSource
+from seepage.core.shadows import Shadows, ShadowSource
 from seepage.core.spec import InputSpec
 
 if TYPE_CHECKING:
@@ -79,6 +81,35 @@ class MembershipKnowledge(Knowledge):
 
     candidates: Records = field(kw_only=True)
     references: ReferenceSource | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class PropertyKnowledge(Knowledge):
+    """Property inference: how large a group's share is said to be, and models trained at other shares.
+
+    Attributes:
+        asked: public records held back for asking: no shadow model was trained on them.
+        asked_group: (n,) which of these are of the group.
+        share: the group's share in the training set, as far as the public knows.
+        models: how many models are asked about.
+        shadows: where shadow models come from.
+    """
+
+    asked: Records = field(kw_only=True)
+    asked_group: Bool[Array, " n"] = field(kw_only=True)
+    share: float = field(kw_only=True)
+    models: int = field(kw_only=True)
+    shadows: ShadowSource = field(kw_only=True)
+
+    def trained(self) -> Shadows:
+        """The shadow models, as the adversary trains them.
+
+        Raises:
+            ConfigError: without a recipe.
+        """
+        if self.recipe is None:
+            raise ConfigError("shadow models are trained by a recipe, and none is known: give the victim's")
+        return self.shadows.get(self.recipe, self.defenses)
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,9 @@ ATTACKS = Catalogue(
         "base": "seepage.attacks.membership.lassila2025:BASE",
         "shadow-classifier": "seepage.attacks.membership.shokri2017:ShadowClassifier",
         "gradient-canaries": "seepage.attacks.membership.nasr2023:GradientCanaryWeights",
+        "property-answers": "seepage.attacks.membership.zhang2021:PropertyAnswers",
+        "property-confidence": "seepage.attacks.membership.suri2022:PropertyConfidence",
+        "property-weights": "seepage.attacks.membership.ganju2018:PropertyWeights",
     },
     "seepage.attacks",
 )

@@ -119,6 +119,27 @@ class CanarySecret(MembershipSecret):
 
 
 @dataclass(frozen=True)
+class PropertySecret(Secret):
+    """How large a share of a group each of the models was trained on.
+
+    Attributes:
+        shares: (n,) the shares.
+        trial: (n,) which of them are trials, trained for the interval; the other is the victim itself.
+        more: (n,) which of the trials were trained at the victim's own share, and not at the public's.
+        public: the share that the public knows.
+        victim: the victim's own share.
+        group: what the group is, in words.
+    """
+
+    shares: Float[Array, " n"] = field(kw_only=True)
+    trial: Bool[Array, " n"] = field(kw_only=True)
+    more: Bool[Array, " n"] = field(kw_only=True)
+    public: float = field(kw_only=True)
+    victim: float = field(kw_only=True)
+    group: str = field(kw_only=True)
+
+
+@dataclass(frozen=True)
 class AttributeSecret(Secret):
     """The true value of the hidden column, as an index into the known values.
 

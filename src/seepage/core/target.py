@@ -15,6 +15,7 @@ from seepage.core.victim import (
     GivesWeights,
     LanguageModel,
     Model,
+    Models,
     TextEncoder,
     Update,
     Updates,
@@ -118,6 +119,8 @@ class WhiteBox:
 
 def _possible(victim: Victim) -> frozenset[Access]:
     """The accesses that such a kind of victim has the methods for, whatever it says it offers."""
+    if isinstance(victim, Models):
+        return frozenset(Access).intersection(*(_possible(model) for model in victim.models))
     if isinstance(victim, Updates):
         return closure({Access.UPDATES} if victim.asked is None else {Access.ROUNDS})
     if isinstance(victim, Update):
@@ -183,6 +186,8 @@ class Target:
         self.spec: InputSpec | None = None
         self.classes: int | None = None
         self.clients: int | None = None
+        self.models: int | None = None
+        self._apart: dict[int, Target] = {}
         # Lambdas, not bound methods: a bound method carries the victim in its __self__.
         if isinstance(victim, Updates):
             self.clients = len(victim)
@@ -193,6 +198,9 @@ class Target:
         elif isinstance(victim, Update):
             self.clients = 1
             self._ask["update"] = lambda client: (victim,)[client]
+        elif isinstance(victim, Models):
+            self.models = len(victim)
+            self._ask["model"] = lambda number: victim.models[number]
         elif isinstance(victim, Model):
             self.spec, self.classes = victim.spec, victim.classes
             self._ask["predict"] = lambda x: victim.predict(x)
@@ -337,6 +345,31 @@ class Target:
         ask = self._open(Access.TOKEN_LOGPROBS, "logprobs")
         self.meter.charge(len(texts), Access.TOKEN_LOGPROBS)
         return ask(texts)
+
+    def model(self, number: int) -> "Target":
+        """One of the `models` behind the same access, with the whole budget for itself.
+
+        An adversary meets one of them, and the others are there for an interval: what was spent on the one that was
+        asked most is what an attack has spent.
+
+        Raises:
+            DataError: where there is no such model.
+        """
+        if self.models is None or not 0 <= number < self.models:
+            raise DataError(f"a model from 0 to {(self.models or 0) - 1} was wanted, got {number}")
+        if number not in self._apart:
+
+            def spent(queries: int) -> None:
+                more = queries - self.meter.spent
+                for access, asked in one.meter.by_access.items():
+                    part = min(asked - self.meter.by_access.get(access, 0), more)
+                    if part > 0:
+                        self.meter.charge(part, access)
+                        more -= part
+
+            one = Target(self._ask["model"](number), self.access, self.budget, spent, most=self._most)
+            self._apart[number] = one
+        return self._apart[number]
 
     def update(self, client: int = 0) -> Update:
         """The update that one of the `clients` sent. Counted as one query."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from seepage.core.errors import DataError
 from seepage.core.spec import InputSpec
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, closure
 
 Array = np.ndarray
 
@@ -161,7 +161,26 @@ class Updates:
         return frozenset({Access.UPDATES if self.asked is None else Access.ROUNDS})
 
 
-Victim = Model | LanguageModel | TextEncoder | Update | Updates
+@dataclass(frozen=True)
+class Models:
+    """Several classifiers trained the same way on other records: a model is then the unit of an interval.
+
+    Attributes:
+        models: the classifiers.
+    """
+
+    models: tuple[Model, ...]
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    @property
+    def offers(self) -> frozenset[Access]:
+        """What every one of them gives."""
+        return frozenset(Access).intersection(*(closure(model.offers) for model in self.models))
+
+
+Victim = Model | LanguageModel | TextEncoder | Update | Updates | Models
 
 # Private records whose answers an adversary holds: (n, ...) values, or texts.
 Captured = Array | tuple[str, ...]

@@ -6,6 +6,7 @@ from seepage.core.record import AuditRecord, Finding, Verdict
 from seepage.core.vocabulary import Access, Leak
 from seepage.report.arms import Pair, applied_text, defended, measured, of_texts, pairs
 from seepage.report.numbers import difference
+from seepage.report.shares import is_property
 from seepage.report.words import change_words, plural
 
 # Accesses from the one that shows most; closing one leaves those after it.
@@ -48,6 +49,12 @@ _RETRAIN = {
 }
 
 
+_OF_SHARES = (
+    "Weight or draw the training records so that the group has the share that the public knows of, then audit again: "
+    "what hides single records is not meant to hide a share."
+)
+
+
 def next_steps(record: AuditRecord, leak: Leak, verdict: Verdict) -> list[str]:
     """What to do about one leak, most useful first."""
     findings = [f for f in record.findings if f.leak is leak]
@@ -70,7 +77,11 @@ def _retrain(leak: Leak, findings: Sequence[Finding]) -> list[str]:
             "Keep vectors as you keep the texts: the same access rules, encryption and deletion, in the vector "
             "database and in its backups."
         ]
-    return [_RETRAIN[leak]] if leak in _RETRAIN else []
+    proven = _proven(findings)
+    steps = [_OF_SHARES] if any(is_property(f) for f in proven) else []
+    # What shows is what a model learned of a group as a whole, which fits to single records have no part in.
+    alone = bool(steps) and all(is_property(f) for f in proven)
+    return steps + ([_RETRAIN[leak]] if leak in _RETRAIN and not alone else [])
 
 
 def _proven(findings: Sequence[Finding]) -> list[Finding]:

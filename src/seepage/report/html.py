@@ -32,6 +32,7 @@ from seepage.report.gallery import MOST_BYTES, MOST_CLASSES, Gallery, gallery
 from seepage.report.identity import shareable
 from seepage.report.load import load_all, load_record
 from seepage.report.pairs import TextPairs, text_pairs
+from seepage.report.property import property_views
 from seepage.report.risk import risk_view
 from seepage.report.steps import Steps, steps
 from seepage.report.story import stories, untried
@@ -192,6 +193,7 @@ def _context(record: AuditRecord, arrays: Arrays, show_records: bool, shown: lis
         "epsilon": epsilon_view(record),
         "epsilon_rows": [] if record.epsilon is None else epsilon_rows(record.epsilon),
         "rocs": [view for view in rocs if view is not None],
+        "shares": property_views(record, arrays),
         "matrices": matrices(record),
         "rankings": [f for f in record.findings if f.exposed],
         "most_ranked": MOST_RANKED,
@@ -238,6 +240,7 @@ def _sections(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("risk", "Who is at risk", found["risk"]),
         ("epsilon", "Epsilon", found["epsilon"]),
         ("membership", "Membership", found["rocs"]),
+        ("property", "Shares of groups", found["shares"]),
         ("ranking", "Most exposed", found["rankings"]),
         ("checks", "Checks", record.judge or record.checks or record.data or record.victim),
         ("limits", "Limits", True),

@@ -28,6 +28,7 @@ from seepage.report.load import load_all, load_record
 from seepage.report.marks import bullets as _list
 from seepage.report.marks import safe as _safe
 from seepage.report.marks import table as _table
+from seepage.report.property import property_views
 from seepage.report.risk import risk_view
 from seepage.report.story import Story, stories, untried
 from seepage.report.toml import toml_text
@@ -89,6 +90,7 @@ def render_markdown(
         _defenses(record),
         _rates(record),
         _risk(record),
+        _shares(record, arrays),
         _rankings(record, show_records),
         _checks(record),
         _limits(record),
@@ -305,6 +307,15 @@ def _risk(record: AuditRecord) -> str:
 
 def _between(low: float, high: float) -> str:
     return f"{numbers.short(low)} to {numbers.short(high)}"
+
+
+def _shares(record: AuditRecord, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    parts: list[str] = []
+    for view in property_views(record, arrays):
+        said = "\n\n".join(_words(sentence) for sentence in view.sentences)
+        rows = _table(("Share", "Value"), [[_safe(what), _safe(told)] for what, told in view.rows])
+        parts.append(f"### {_safe(view.finding.title)} ({_safe(arm_text(view.finding))})\n\n{said}\n\n{rows}")
+    return "\n\n".join(["## How large a group is in the training set", *parts]) if parts else ""
 
 
 def _rankings(record: AuditRecord, show_records: bool) -> str:

@@ -7,6 +7,7 @@ from seepage.core.vocabulary import Leak
 from seepage.report.advice import next_steps
 from seepage.report.arms import defended, measured, of_canaries, of_records, of_texts, of_updates, strongest, unscored
 from seepage.report.numbers import count_of
+from seepage.report.shares import PROPERTY_QUESTION, is_property, lead_of_property
 from seepage.report.words import (
     LEAK_WORDS,
     QUESTIONS,
@@ -68,7 +69,7 @@ def _story(record: AuditRecord, leak: Leak) -> Story:
     return Story(
         leak,
         LEAK_WORDS[leak],
-        TEXT_QUESTION if best is not None and of_texts(best) else QUESTIONS[leak],
+        _question(leak, best),
         verdict.verdict,
         STATES[verdict.verdict],
         tuple(s for s in _sentences(record, findings, best, verdict.verdict, verdict.smallest_effect) if s),
@@ -77,6 +78,12 @@ def _story(record: AuditRecord, leak: Leak) -> Story:
         tuple(verdict.uncontrolled),
         best,
     )
+
+
+def _question(leak: Leak, best: Finding | None) -> str:
+    if best is not None and of_texts(best):
+        return TEXT_QUESTION
+    return PROPERTY_QUESTION if is_property(best) else QUESTIONS[leak]
 
 
 def _sentences(
@@ -93,7 +100,7 @@ def _sentences(
     if ruling == "no leak found":
         n = len([f for f in measured(findings) if not defended(f)]) or len(measured(findings))
         told.append(said(f"None of the {n} attacks tried did better than luck and public knowledge allow."))
-    told += [lead(record, best), certainty(best.score, ruling)]
+    told += [lead_of_property(best) if is_property(best) else lead(record, best), certainty(best.score, ruling)]
     if ruling != "leaks":
         told.append(smallest(effect))
     if failed:

@@ -14,6 +14,8 @@ from seepage.scoring.stats import holm
 
 # One-sided, so that a leak is called when the two-sided 95 % interval of the leakage excludes zero.
 LEVEL = 0.025
+# Scores that are an AUC, and the facts that say of how many on either side.
+_OF_AUC = {"auc": ("members", "nonmembers"), "property_auc": ("models_more", "models_plain")}
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class _Measured:
         if control is None:
             return None
         alpha, measured = LEVEL / tried, name != CHANCE
-        if self.score.name == "auc":
-            members, nonmembers = self.finding.facts.get("members"), self.finding.facts.get("nonmembers")
+        if self.score.name in _OF_AUC:
+            members, nonmembers = (self.finding.facts.get(name) for name in _OF_AUC[self.score.name])
             if not isinstance(members, float) or not isinstance(nonmembers, float):
                 return None
             return smallest_effect_auc(int(members), int(nonmembers), control, alpha=alpha, measured=measured)

@@ -7,6 +7,7 @@ gradient_case       three clients with two pictures of 1x8x8 each, who send grad
 text_gradient_case  three clients with two texts each, who train a small decoder (`seepage.testing.text_clients`)
 gradient_canaries_case  a network whose gradient canaries moved by their coins and noise
 membership_case     members and others told apart by a known shift, a twin without members, a recipe
+property_case       models that move with the share of a group they were trained on (`seepage.testing.property`)
 """
 
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from seepage.models.gradient_canaries import WithCanaries
 from seepage.models.nets import softmax_regression
 from seepage.targets.torch import TorchModel
 from seepage.testing.judges import TemplateJudge
+from seepage.testing.property import property_case
 from seepage.testing.text_clients import text_gradient_case
 from seepage.testing.texts import text_inversion_case
 from seepage.testing.victims import GaussianMembershipVictim, TemplateVictim
@@ -260,6 +262,8 @@ def case_for(attack: type[Attack]) -> CaseFactory:
         return lambda seed: gradient_case(seed, attack.form)
     if attack.leak is Leak.MEMBERSHIP and attack.form == "gradients":
         return gradient_canaries_case
+    if attack.leak is Leak.MEMBERSHIP and attack.form == "property":
+        return property_case
     if attack.leak is Leak.MEMBERSHIP:
         modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
         return lambda seed: membership_case(seed, modality=modality)

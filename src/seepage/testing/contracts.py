@@ -26,6 +26,7 @@ from seepage.core.knowledge import (
     GradientKnowledge,
     InversionKnowledge,
     MembershipKnowledge,
+    PropertyKnowledge,
     TextGradientKnowledge,
     TextInversionKnowledge,
 )
@@ -230,6 +231,8 @@ def guess(bench: AttackBench) -> None:
     if isinstance(made, Scores) and isinstance(knowledge, MembershipKnowledge):
         n = len(knowledge.candidates)
         demand(made.values.shape == (n,), f"{bench.who}: {n} scores were wanted, got {made.values.shape}")
+    if isinstance(made, Scores) and isinstance(knowledge, PropertyKnowledge):
+        _shares(bench, made, knowledge.models)
     if isinstance(made, Posterior) and isinstance(knowledge, AttributeKnowledge | GradientKnowledge):
         if isinstance(knowledge, AttributeKnowledge):
             shape = (len(knowledge.partial), len(knowledge.values))
@@ -261,6 +264,19 @@ def guess(bench: AttackBench) -> None:
             spec is not None and made.model.spec.shape == spec.shape and made.model.classes == classes,
             f"{bench.who}: the copy should take and give what the victim does",
         )
+
+
+def _shares(bench: AttackBench, made: Scores, n: int) -> None:
+    demand(made.values.shape == (n,), f"{bench.who}: a score for each of {n} models was wanted, {made.values.shape}")
+    rows = made.trace.get("shares")
+    demand(
+        rows is not None and rows.shape == (n, 3), f"{bench.who}: a share with its ends is wanted in trace['shares']"
+    )
+    assert rows is not None
+    demand(
+        rows.min() >= 0 and rows.max() <= 1 and (np.diff(rows[:, [1, 0, 2]], axis=1) >= 0).all(),
+        f"{bench.who}: shares lie in [0, 1] and between the ends of their interval",
+    )
 
 
 def _reconstruction(bench: AttackBench, made: Reconstruction, played: Played) -> None:

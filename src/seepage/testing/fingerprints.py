@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from seepage.core.seeds import stream
-from seepage.core.victim import Model, TextEncoder, Victim
+from seepage.core.victim import Model, Models, TextEncoder, Victim
 
 Array = np.ndarray
 
@@ -75,6 +75,8 @@ def _parts(value: Any, probe: Array | None) -> Iterator[bytes]:
 
 def probe_of(victim: Victim) -> Array | None:
     """Records from all over the bounds of a model, to compare its answers by; None for other victims."""
+    if isinstance(victim, Models):
+        victim = victim.models[0]
     if not isinstance(victim, Model):
         return None
     unit = stream(0, "testing", "probe").random((16, *victim.spec.shape))

@@ -44,3 +44,18 @@ class ConstantModule(torch.nn.Module):
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features that are zero whatever is asked, (n, 1), and the logits, from one pass."""
         return 0.0 * x.flatten(1).sum(1, keepdim=True), self(x)
+
+
+def constant_network(size: int, logit: float) -> torch.nn.Module:
+    """Two fully connected layers that answer every record of so many values with the logits 0 and `logit`."""
+    # Layers draw their first weights from the global generator, which is not this one's to move.
+    with torch.random.fork_rng(devices=[]):
+        net = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(size, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2, bias=False)
+        )
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        for name, values in (("1.bias", [1.0, 2.0, 3.0]), ("3.weight", [[0.0] * 3, [logit / 6] * 3])):
+            net.get_parameter(name).copy_(torch.tensor(values))
+    return net.eval()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from seepage.core.victim import (
     GivesWeights,
     LanguageModel,
     Model,
+    Models,
     TextEncoder,
     Victim,
 )
@@ -160,11 +162,23 @@ class RecordingEncoder:
         return self.inside.embed(texts)
 
 
-Recording = RecordingModel | RecordingLanguageModel | RecordingEncoder
+@dataclass(frozen=True)
+class RecordingModels(Models):
+    """Several models, each of which counts; what was asked of the one that was asked most is what counts."""
+
+    @property
+    def total(self) -> int:
+        """Records that the model asked most was asked."""
+        return max(model.total for model in self.models if isinstance(model, RecordingModel))
+
+
+Recording = RecordingModel | RecordingModels | RecordingLanguageModel | RecordingEncoder
 
 
 def recording(victim: Victim, free: Captured | None = None) -> Recording | None:
     """The victim with its questions counted but for the `free` records, or None for a captured update, never asked."""
+    if isinstance(victim, Models):
+        return RecordingModels(tuple(RecordingModel(model) for model in victim.models))
     if isinstance(victim, Model):
         return RecordingModel(victim, free if isinstance(free, np.ndarray) else None)
     if isinstance(victim, TextEncoder):
