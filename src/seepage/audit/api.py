@@ -30,14 +30,15 @@ from seepage.core.records import Splits
 from seepage.core.secrets import Judge
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model, TextEncoder
-from seepage.core.vocabulary import Access, Leak
+from seepage.core.vocabulary import Access, Leak, Task
 from seepage.data import Reading, as_splits
 from seepage.data.texts import are_texts
 from seepage.store.where import index_url
-from seepage.targets import infer_spec, wrap
+from seepage.targets import infer_spec, takes_tables, task_told, wrap
 
 Named = str | Mapping[str, Any]
 T = TypeVar("T", bound=BaseModel)
+_OVERLAPS = ("refuse", "drop")
 
 
 def setting_of_file(
@@ -130,8 +131,10 @@ def audit(
     judge: Judge | None = None,
     prior: Any = None,
     input: InputSpec | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    task: Task | str | None = None,
     reading: Reading | None = None,
+    overlap: str = "refuse",
     gate: Mapping[str, float] | None = None,
     tolerance: float = 0.10,
     title: str = "",
@@ -167,8 +170,11 @@ def audit(
         prior: what the adversary knows of records in general, when it is brought along: the path of an artefact
             of `seepage prior train`, or a prior (`seepage.models.priors.own_prior` wraps a generator).
         input: shape, value range and preprocessing of one input; read off the records when not given.
-        target: for tables, the column that holds the class.
+        target: for tables, the column that holds the class, or the columns of what the model predicts.
+        task: what the model predicts: "classes", "values" (numbers) or "labels" (for each label whether it applies);
+            told from a scikit-learn estimator when not given, else classes.
         reading: further options of how records are read (`drop`, `encode`, `missing`, `size`, ...).
+        overlap: what is done with non-members that equal a member: "refuse", or "drop" to leave them out.
         gate: leak -> leakage whose upper bound must not be exceeded.
         tolerance: upper bound of leakage below which "no leak found" is said.
         title: of the report.
@@ -187,16 +193,20 @@ def audit(
     except ValueError as error:
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
     check_numbers(budget, seed, tolerance, top_k)
+    if overlap not in _OVERLAPS:
+        raise ConfigError(f"overlap: unknown {overlap!r}: {did_you_mean(str(overlap), _OVERLAPS)}")
     if are_texts(members) or isinstance(model, TextEncoder):
         for name, given in (("nonmembers", nonmembers), ("recipe", recipe), ("judge", judge), ("prior", prior)):
             if given is not None:
                 raise ConfigError(f"{name}: the audit of an encoder of texts has no use for it: leave it out")
         live = sentences.from_python(model, members, public, seed, reading or Reading(), options, granted)
     else:
-        splits = as_splits(members, nonmembers, public, spec=input, target=target, reading=reading or Reading())
+        told = replace(reading or Reading(), **({} if target is None else {"target": target}))
+        told = replace(told, task=task or told.task or task_told(model))
+        splits = as_splits(members, nonmembers, public, spec=input, reading=told, own=takes_tables(model))
         spec = input or infer_spec(splits)
-        splits = checked(splits, spec, "refuse")
-        victim = wrap(model, spec, trust_pickle=trust_pickle, **options)
+        splits = checked(splits, spec, overlap)
+        victim = wrap(model, spec, like=splits, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
         live = _of_records(victim, splits, spec, input, _trainer(recipe), judge, brought, Path(out), seed, granted)
     named = str(model) if isinstance(model, str | Path) else type(model).__name__

@@ -71,8 +71,9 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
             "Words that no public text holds cannot be written by the attacks here: more public texts may recover more."
         )
         return said + unaware
+    over = f"{classes} classes and {len(members)} members" if members.targets is None else f"{len(members)} members"
     said.append(
-        f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
+        f"Intervals are over the {over} given, for one trained victim: "
         "another training run of the same recipe may leak more or less."
     )
     return said + unaware

@@ -81,6 +81,8 @@ class Plan:
 
 # Forms of inversion whose control is the same attack given other records' answers: it needs no twin.
 _BY_ANSWERS = ("record", "text")
+# Attacks that a message names before it counts the rest.
+_NAMED = 3
 _MINUTES = "it takes minutes: ask for '{}' by name, or for all attacks"
 
 
@@ -151,7 +153,7 @@ def make_plan(
             if want.auto and row(attack.leak, scene) is None:
                 # Said once for the whole leak, by what the record says was not tried.
                 continue
-            reason = _obstacle(attack, granted, scene, obstacles, limit) or want.skipped
+            reason = _unfit(arm, scene) or _obstacle(attack, granted, scene, obstacles, limit) or want.skipped
             if reason is not None:
                 if not want.auto and arm.defense is None:
                     raise ConfigError(f"the attack '{attack.name}' cannot run here: {reason}")
@@ -199,10 +201,31 @@ def make_plan(
             )
     if not cells and Access.UPDATES not in offers:
         # Of updates it can still be said why nothing can be run: their pre-flight does.
-        told = dict.fromkeys(f"{left.attack}: {left.reason}" for left in left_out)
-        why = "; ".join(told) or "no attack was asked for"
-        raise ConfigError(f"nothing can be run: {why}")
+        raise ConfigError(f"nothing can be run: {_why(left_out) or 'no attack was asked for'}")
     return Plan(digest([cell.key for cell in cells]), tuple(cells), tuple(left_out))
+
+
+def _why(left_out: Sequence[LeftOut]) -> str:
+    """Each reason once, that of the fewest attacks first: it is the one a user can mend."""
+    by_reason: dict[str, list[str]] = {}
+    for left in left_out:
+        names = by_reason.setdefault(left.reason, [])
+        if left.attack not in names:
+            names.append(left.attack)
+    told = [
+        f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}: {reason}"
+        for reason, names in sorted(by_reason.items(), key=lambda pair: len(pair[1]))
+    ]
+    return "; ".join(told)
+
+
+def _unfit(arm: Arm, scene: Scene) -> str | None:
+    """Why a defense does not act on such a victim, or None when it does."""
+    if not isinstance(arm.defense, OutputDefense) or scene.members.task in arm.defense.tasks:
+        return None
+    return f"the defense '{arm.defense.name}' acts on answers of {', '.join(sorted(arm.defense.tasks))}; this victim " + (
+        f"answers {scene.members.task}"
+    )
 
 
 def _by_answers(attack: Attack) -> bool:
@@ -220,6 +243,9 @@ def _obstacle(
         return f"the leak '{attack.leak}' cannot be audited yet"
     if scene.modality not in attack.modalities:
         return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
+    task = scene.members.task
+    if task not in attack.tasks:
+        return f"it works on victims that answer {', '.join(sorted(attack.tasks))}; this one answers {task}"
     if (reason := obstacle(attack.leak, scene, attack.form)) is not None and obstacles[attack.leak] is None:
         return reason
     if not allows(granted, attack.opens(granted)):

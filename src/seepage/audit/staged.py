@@ -34,7 +34,7 @@ from seepage.core.records import Splits
 from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
-from seepage.core.vocabulary import Access, closure
+from seepage.core.vocabulary import Access, Task, closure
 from seepage.targets import infer_spec, open_victim
 
 
@@ -75,7 +75,10 @@ class Given:
 
     def read(self) -> tuple[InputSpec, Splits]:
         """One input, and the records, checked."""
-        splits = read_data(self.config.data, self.declared, self.config.seed, self.base)
+        own = self.config.victim.kind == "sklearn"
+        splits = read_data(self.config.data, self.declared, self.config.seed, self.base, own)
+        if splits.members.task is not Task.CLASSES and self.config.victim.kind == "federated":
+            raise ConfigError('[data] task: the clients of a federation are told classes: leave it out')
         spec = self.declared or infer_spec(splits)
         return spec, checked(splits, spec, self.config.data.overlap)
 
@@ -173,8 +176,10 @@ def _classifier(given: Given) -> Staged:
     else:
 
         def open_it() -> Model:
+            members = splits.members
+            told = {**options, **classes_like(table.kind, options, splits)}
             return open_victim(
-                table.kind, spec, {**options, **classes_like(table.kind, options, splits)}, given.trust_pickle
+                table.kind, spec, told, given.trust_pickle, task=members.task, count=len(members.outputs), like=members
             )
 
     world = World(

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from seepage.core.errors import ModelError, SeepageError
+from seepage.core.errors import ConfigError, ModelError, SeepageError, did_you_mean
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.registry import load
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
+from seepage.core.vocabulary import Task
 from seepage.models.recipes import RECIPES, built_in, untrained
 from seepage.store.files import PRIVATE, digest, write_bytes
-from seepage.targets import wrap
+from seepage.targets import takes_tables, wrap
 from seepage.targets.torch import TorchModel
 
 Fit = Callable[..., Any]
@@ -52,8 +53,6 @@ class Trainer:
         Raises:
             ConfigError: when there is none, or it does not take these options.
         """
-        from seepage.core.errors import ConfigError, did_you_mean
-
         fit = built_in(path).fit if path in RECIPES or ":" not in path else load(path)
         if not callable(fit):
             raise ConfigError(f"[recipe] fit: '{path}' cannot be called; a function (x, y, seed) was wanted")
@@ -73,7 +72,21 @@ class Trainer:
         return cls(fit, {}, getattr(fit, "__qualname__", type(fit).__name__), None)
 
     def recipe(self, spec: InputSpec, pool: Records, kept: Path | None) -> Recipe:
-        """The recipe over a pool of records; trained weights are kept in `kept` where they can be read back."""
+        """The recipe over a pool of records; trained weights are kept in `kept` where they can be read back.
+
+        Raises:
+            ConfigError: when a built-in recipe is to train on a table in its own form, or to predict no classes.
+        """
+        if self.built_in is not None and pool.task is not Task.CLASSES:
+            raise ConfigError(
+                f"[recipe] fit: the built-in recipe '{self.name}' trains classifiers, and the targets are {pool.task}: "
+                "give a function of your own, 'package.module:function'"
+            )
+        if self.built_in is not None and pool.form is not None:
+            raise ConfigError(
+                f"[recipe] fit: the built-in recipe '{self.name}' takes numbers, and the table is read in its own form: "
+                'choose encode = "onehot" or "ordinal", or give a function of your own'
+            )
 
         def train(records: Records, seed: int, **changed: Any) -> Model:
             # What a training defense asks for comes on top of the recipe's own options.
@@ -109,7 +122,7 @@ class Trainer:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 np.random.seed(seed)  # noqa: NPY002
-                made = self.fit(records.x, records.labels(), seed, **self.options)
+                made = self.fit(*records.given(), seed, **self.options)
         except SeepageError:
             raise
         except Exception as error:
@@ -120,7 +133,9 @@ class Trainer:
             np.random.set_state(before)  # noqa: NPY002
         if made is None:
             raise ModelError(f"the recipe '{self.name}' returned nothing; it should return the trained model")
-        return wrap(made, spec)
+        # An estimator says which classes it has seen, and not how many there are: a half may lack one.
+        classes = {"classes": len(records.class_names)} if takes_tables(made) and records.targets is None else {}
+        return wrap(made, spec, like=records, task=records.task, **classes)
 
 
 def _keep(model: Model, path: Path) -> None:

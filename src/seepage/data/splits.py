@@ -144,12 +144,21 @@ def only_classes(records: Records, names: Sequence[str]) -> Records:
 
 
 def without_overlap(splits: Splits) -> Splits:
-    """The splits with every non-member that equals a member in all values left out."""
+    """The splits with every non-member that equals a member in all values left out.
+
+    Raises:
+        DataError: when none is left.
+    """
     if splits.nonmembers is None:
         return splits
     rows, _ = _shared(splits.nonmembers, splits.members)
     keep = np.ones(len(splits.nonmembers), dtype=bool)
     keep[rows] = False
+    if not keep.any():
+        raise DataError(
+            f"every one of the {len(keep)} non-members is a member, equal in every value: give records that the victim "
+            "was not trained on"
+        )
     return replace(splits, nonmembers=splits.nonmembers[keep])
 
 
