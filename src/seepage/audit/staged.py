@@ -78,7 +78,7 @@ class Given:
         own = self.config.victim.kind == "sklearn"
         splits = read_data(self.config.data, self.declared, self.config.seed, self.base, own)
         if splits.members.task is not Task.CLASSES and self.config.victim.kind == "federated":
-            raise ConfigError('[data] task: the clients of a federation are told classes: leave it out')
+            raise ConfigError("[data] task: the clients of a federation are told classes: leave it out")
         spec = self.declared or infer_spec(splits)
         return spec, checked(splits, spec, self.config.data.overlap)
 

@@ -1,5 +1,6 @@
 """Tables kept in their own form: numbers for the attacks, and the way back to what the victim was trained on."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from seepage.data.encoding import (
 from seepage.data.labels import nearest, nfc
 
 Array = np.ndarray
+_log = logging.getLogger(__name__)
+# The greatest number up to which single precision tells all whole numbers apart.
+_MOST_WHOLE = 2**24
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,7 @@ class OwnForm:
     own: tuple[OwnColumn, ...]
 
     @classmethod
-    def fit(
-        cls, frames: Sequence[pd.DataFrame], categories: Mapping[str, Sequence[str]] | None = None
-    ) -> "OwnForm":
+    def fit(cls, frames: Sequence[pd.DataFrame], categories: Mapping[str, Sequence[str]] | None = None) -> "OwnForm":
         """The form of the feature columns of all tables of an audit: a victim that is given a value no member has
         knows itself what to do with it.
 
@@ -148,6 +150,13 @@ def _numeric(name: str, parts: Sequence[pd.Series]) -> OwnColumn:
     dtype = parts[0].dtype if parts else np.dtype(np.float64)
     if any(part.dtype != dtype for part in parts):
         dtype = np.result_type(*(np.float64 if part.dtype == object else part.dtype for part in parts))
+    if pd.api.types.is_integer_dtype(dtype) and len(present) and np.abs(present).max() > _MOST_WHOLE:
+        _log.warning(
+            "column '%s' holds whole numbers beyond %d: the victim is asked about them rounded to single precision; if "
+            "they name records or moments, leave the column out with drop",
+            name,
+            _MOST_WHOLE,
+        )
     return OwnColumn(name, dtype, gaps=gaps, fill=float(np.median(present)) if len(present) else 0.0)
 
 
@@ -194,6 +203,12 @@ def _block(column: OwnColumn, given: pd.Series, what: str) -> Array:
     return (at[codes][:, None] == np.arange(len(column.names))).astype(np.float64)
 
 
+def _as_written(values: Array) -> Float[Array, " n"]:
+    """Numbers in single precision as they were written: of those nearest to each, the one with the fewest digits."""
+    distinct, at = np.unique(np.asarray(values, dtype=np.float32), return_inverse=True)
+    return np.asarray([float(str(value)) for value in distinct], dtype=np.float64)[at]
+
+
 def _back(column: OwnColumn, block: Array) -> Any:
     if column.names:
         values = np.empty(len(column.names) + 1, dtype=object)
@@ -201,7 +216,7 @@ def _back(column: OwnColumn, block: Array) -> Any:
         # All 0 is a missing text, where there were some; else the likeliest value.
         at = np.where((block.max(axis=1) <= 0.5) & column.gaps, len(column.names), block.argmax(axis=1))
         return pd.Series(values[at], dtype=object).astype(column.dtype)
-    values = block[:, 0].astype(np.float64)
+    values = _as_written(block[:, 0])
     whole = pd.api.types.is_integer_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype)
     values = np.rint(values) if whole else values
     if column.gaps:

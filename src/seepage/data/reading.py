@@ -79,7 +79,7 @@ class Reading:
             raise ConfigError(f"encode is 'onehot', 'ordinal' or 'own', got {self.encode!r}")
         if self.missing == "keep" and not isinstance(self.encode, OwnForm) and self.encode not in (None, "own"):
             raise ConfigError(
-                "missing = \"keep\" gives missing values to a victim that takes the table as it is: it goes with "
+                'missing = "keep" gives missing values to a victim that takes the table as it is: it goes with '
                 'encode = "own"; a matrix has no place for them'
             )
         if self.size is not None and not (_whole(self.size) and len(self.size) == 2):

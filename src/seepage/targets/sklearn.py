@@ -212,9 +212,7 @@ def load_sklearn(
         ModelError: for a file that is missing, damaged, or holds no fitted classifier.
     """
     estimator = load_estimator(path, trust_types, trust_pickle)
-    return SklearnModel(
-        estimator, spec, classes, class_names=class_names, family=family, data_names=data_names
-    )
+    return SklearnModel(estimator, spec, classes, class_names=class_names, family=family, data_names=data_names)
 
 
 def load_estimator(path: str | Path, trust_types: Sequence[str] = (), trust_pickle: bool = False) -> Any:
