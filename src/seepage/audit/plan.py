@@ -223,10 +223,8 @@ def _unfit(arm: Arm, scene: Scene) -> str | None:
     """Why a defense does not act on such a victim, or None when it does."""
     if not isinstance(arm.defense, OutputDefense) or scene.members.task in arm.defense.tasks:
         return None
-    return (
-        f"the defense '{arm.defense.name}' acts on answers of {', '.join(sorted(arm.defense.tasks))}; this victim "
-        + (f"answers {scene.members.task}")
-    )
+    works = ", ".join(sorted(arm.defense.tasks))
+    return f"the defense '{arm.defense.name}' acts on answers of {works}; this victim answers {scene.members.task}"
 
 
 def _by_answers(attack: Attack) -> bool:

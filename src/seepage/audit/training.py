@@ -84,8 +84,8 @@ class Trainer:
             )
         if self.built_in is not None and pool.form is not None:
             raise ConfigError(
-                f"[recipe] fit: the built-in recipe '{self.name}' takes numbers, and the table is read in its own form: "
-                'choose encode = "onehot" or "ordinal", or give a function of your own'
+                f"[recipe] fit: the built-in recipe '{self.name}' takes numbers, and the table is read in its own "
+                'form: choose encode = "onehot" or "ordinal", or give a function of your own'
             )
 
         def train(records: Records, seed: int, **changed: Any) -> Model:
@@ -134,8 +134,8 @@ class Trainer:
         if made is None:
             raise ModelError(f"the recipe '{self.name}' returned nothing; it should return the trained model")
         # An estimator says which classes it has seen, and not how many there are: a half may lack one.
-        classes = {"classes": len(records.class_names)} if takes_tables(made) and records.targets is None else {}
-        return wrap(made, spec, like=records, task=records.task, **classes)
+        classes = len(records.class_names) if takes_tables(made) and records.targets is None else None
+        return wrap(made, spec, like=records, task=records.task, classes=classes)
 
 
 def _keep(model: Model, path: Path) -> None:

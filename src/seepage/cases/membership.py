@@ -29,8 +29,8 @@ def obstacle(world: World) -> str | None:
         return f"it needs non-members with {what}: records of the same kind that were not trained on"
     if len(world.nonmembers) < MIN_NONMEMBERS:
         return (
-            f"it needs at least {MIN_NONMEMBERS} non-members, got {len(world.nonmembers)}: a false-positive rate of 1 % "
-            "takes 100, one of 0.1 % takes 1,000"
+            f"it needs at least {MIN_NONMEMBERS} non-members, got {len(world.nonmembers)}: a false-positive rate of "
+            "1 % takes 100, one of 0.1 % takes 1,000"
         )
     return None
 

@@ -147,9 +147,11 @@ def _numeric(name: str, parts: Sequence[pd.Series]) -> OwnColumn:
     values = np.concatenate([numbers(part) for part in parts]) if parts else np.zeros(0)
     present = values[np.isfinite(values)]
     gaps = bool(np.isnan(values).any())
-    dtype = parts[0].dtype if parts else np.dtype(np.float64)
-    if any(part.dtype != dtype for part in parts):
-        dtype = np.result_type(*(np.float64 if part.dtype == object else part.dtype for part in parts))
+    kinds = [part.dtype for part in parts] or [np.dtype(np.float64)]
+    dtype = kinds[0]
+    if any(kind != dtype for kind in kinds):
+        plain = [kind for kind in kinds if isinstance(kind, np.dtype) and kind != np.dtype(object)]
+        dtype = np.result_type(*plain) if len(plain) == len(kinds) else np.dtype(np.float64)
     if pd.api.types.is_integer_dtype(dtype) and len(present) and np.abs(present).max() > _MOST_WHOLE:
         _log.warning(
             "column '%s' holds whole numbers beyond %d: the victim is asked about them rounded to single precision; if "

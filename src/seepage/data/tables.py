@@ -245,8 +245,8 @@ def frame_records(
         x, names = _in_order(x, names, spec, what)
     elif spec is not None and spec.form is None:
         raise DataError(
-            f'{what}: a table in its own form (encode = "own") says itself what one record is: leave the victim\'s input '
-            "out"
+            f'{what}: a table in its own form (encode = "own") says itself what one record is: leave out the '
+            "victim's input"
         )
     y, found, targets = None, tuple(class_names or ()), None
     if labels is not None and task is not Task.CLASSES:
@@ -278,13 +278,13 @@ def target_columns(frame: pd.DataFrame, reading: Reading, what: str, labelled: b
     Raises:
         DataError: for a column that does not exist (did you mean), and for several columns of classes.
     """
-    names = reading.targets
+    names = list(reading.targets)
     if not names or not (labelled or set(names) <= set(frame.columns)):
         return None
     for name in names:
         _need_column(frame, name, "target", what)
     if reading.predicts is not Task.CLASSES:
-        return frame[list(names)].to_numpy()
+        return frame[names].to_numpy()
     if len(names) > 1:
         raise DataError(
             f"{what}: target names {len(names)} columns, and a class is one; say what the victim predicts: "
@@ -364,7 +364,8 @@ def _check_ids(ids: tuple[str, ...], column: str, what: str) -> None:
 
 def _gaps(form: OwnForm, features: pd.DataFrame) -> Array:
     """(n,) which records have a missing value somewhere: in its own form a table keeps them."""
-    return features[list(form.columns)].map(is_absent).to_numpy().any(axis=1)
+    gone = [column_of(features, name).map(is_absent).to_numpy(dtype=bool) for name in form.columns]
+    return np.logical_or.reduce(gone) if gone else np.zeros(len(features), dtype=bool)
 
 
 def _complete(

@@ -39,7 +39,7 @@ def as_columns(targets: Any, what: str) -> Array:
 def absent(columns: Array) -> Bool[Array, " n"]:
     """(n,) which records lack a target."""
     if columns.dtype.kind in "fc":
-        return np.isnan(columns).any(axis=1)
+        return np.asarray(np.isnan(columns).any(axis=1))
     if columns.dtype.kind in "iub":
         return np.zeros(len(columns), dtype=bool)
     return np.asarray([any(is_missing(value) for value in row) for row in columns], dtype=bool)
