@@ -71,7 +71,7 @@ def target_values(
     except (TypeError, ValueError) as error:
         odd = next(value for value in columns.ravel() if not _is_number(value))
         raise DataError(
-            f'{what}: task = "{task}" wants {_WANTED[task]}, got for instance {odd!r}; '
+            f'{what}: task = "{task}" wants {_WANTED[task]}, got for instance {str(odd)!r}; '
             'of names, one a record, a model tells classes apart: task = "classes"'
         ) from error
     if not np.isfinite(values).all():

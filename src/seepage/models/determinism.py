@@ -19,7 +19,7 @@ _SIGNS = (
 )
 
 
-def apart(first: Float[Array, " n c"], again: Float[Array, " n c"], records: Records) -> Float[Array, " n"]:
+def apart(first: Float[Array, " n c"], again: Float[Array, " n k"], records: Records) -> Float[Array, " n"]:
     """How far two models' answers to each record lie apart: the greatest difference over classes or labels, of values
     in units of the targets' spread.
 
@@ -34,7 +34,7 @@ def apart(first: Float[Array, " n c"], again: Float[Array, " n c"], records: Rec
 
 def refit_check(
     first: Float[Array, " n c"],
-    again: Float[Array, " n c"],
+    again: Float[Array, " n k"],
     records: Records,
     recipe: str,
     tolerance: float = TOLERANCE,
