@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seepage.core.errors import ConfigError, DataError
+from seepage.core.errors import ConfigError, DataError, ModelError
 from seepage.core.records import Records, spread_of
 from seepage.core.spec import InputSpec
 from seepage.core.vocabulary import Modality, Task
@@ -258,3 +258,52 @@ def test_columns_that_differ_between_tables() -> None:
 def test_large_whole_numbers_are_told(caplog: pytest.LogCaptureFixture) -> None:
     OwnForm.fit([pd.DataFrame({"phone": [4915112345678, 4915112345679], "t": ["a", "b"]})])
     assert "'phone' holds whole numbers beyond 16777216" in caplog.text
+
+
+# Recipes
+
+
+def test_a_recipe_has_a_place_for_a_class_it_does_not_see() -> None:
+    from sklearn.tree import DecisionTreeClassifier
+
+    from seepage.audit.training import Trainer
+
+    x, y = RNG.normal(size=(30, 4)).astype(np.float32), np.arange(30) % 3
+    records = as_records((x, y))
+    lacking = np.nonzero(y != 1)[0]
+    spec = infer_spec(records)
+
+    def tree(x: np.ndarray, y: np.ndarray, seed: int) -> DecisionTreeClassifier:
+        return DecisionTreeClassifier(random_state=seed).fit(x, y)
+
+    # An estimator says which classes it has seen; the columns of the others are 0.
+    answers = Trainer.of(tree).recipe(spec, records, None).fit(lacking, 0).predict(x)
+    assert answers.shape == (30, 3)
+    assert (answers[:, 1] == 0).all()
+
+    def net(x: np.ndarray, y: np.ndarray, seed: int) -> object:
+        import torch
+
+        return torch.nn.Linear(4, int(y.max()) + 1)
+
+    recipe = Trainer.of(net).recipe(spec, records, None)
+    assert recipe.fit(np.arange(30), 0).classes == 3
+    with pytest.raises(ModelError, match="20 records of 2 of the 3 classes and made a model of 2"):
+        recipe.fit(np.nonzero(y != 2)[0], 0)
+
+
+def test_a_recipe_is_given_targets_and_tables_in_their_own_form() -> None:
+    from seepage.audit.training import Trainer
+
+    seen: list[tuple[object, np.ndarray]] = []
+
+    def fit(x: object, y: np.ndarray, seed: int) -> object:
+        seen.append((x, y))
+        return lambda rows: np.zeros((len(rows), 1))
+
+    frame = _frame().drop(columns="income").assign(price=[1.5, 2.5, 3.5, 4.0])
+    records = as_splits(frame, reading=Reading(target="price", task="values", encode="own")).members
+    model = Trainer.of(fit).recipe(infer_spec(records), records, None).fit(np.array([2, 0]), 0)
+    assert model.task is Task.VALUES
+    pd.testing.assert_frame_equal(seen[0][0], frame.drop(columns="price").iloc[[2, 0]].reset_index(drop=True))
+    np.testing.assert_array_equal(seen[0][1], [3.5, 1.5])

@@ -135,7 +135,24 @@ class Trainer:
             raise ModelError(f"the recipe '{self.name}' returned nothing; it should return the trained model")
         # An estimator says which classes it has seen, and not how many there are: a half may lack one.
         classes = len(records.class_names) if takes_tables(made) and records.targets is None else None
-        return wrap(made, spec, like=records, task=records.task, classes=classes)
+        model = wrap(made, spec, like=records, task=records.task, classes=classes)
+        _knows_every_class(model, records, self.name)
+        return model
+
+
+def _knows_every_class(model: Model, records: Records, name: str) -> None:
+    """Refuse a model that has no place for a class of which it happened to see no record.
+
+    Raises:
+        ModelError: saying how many classes there are.
+    """
+    known = len(records.class_names)
+    if records.targets is None and model.classes < known and len(np.unique(records.labels())) < known:
+        raise ModelError(
+            f"the recipe '{name}' was given {len(records)} records of {len(np.unique(records.labels()))} of the {known} "
+            f"classes and made a model of {model.classes}: have it make one of all {known}, whatever it is given (as an "
+            "option, say), or leave rare classes out of the data"
+        )
 
 
 def _keep(model: Model, path: Path) -> None:
