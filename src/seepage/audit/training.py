@@ -147,11 +147,14 @@ def _knows_every_class(model: Model, records: Records, name: str) -> None:
         ModelError: saying how many classes there are.
     """
     known = len(records.class_names)
-    if records.targets is None and model.classes < known and len(np.unique(records.labels())) < known:
+    if records.targets is not None or model.classes >= known:
+        return
+    seen = len(np.unique(records.labels()))
+    if seen < known:
         raise ModelError(
-            f"the recipe '{name}' was given {len(records)} records of {len(np.unique(records.labels()))} of the {known} "
-            f"classes and made a model of {model.classes}: have it make one of all {known}, whatever it is given (as an "
-            "option, say), or leave rare classes out of the data"
+            f"the recipe '{name}' was given {len(records)} records of {seen} of the {known} classes and made a model "
+            f"of {model.classes}: have it make one of all {known}, whatever it is given (as an option, say), or leave "
+            "rare classes out of the data"
         )
 
 
