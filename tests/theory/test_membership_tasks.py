@@ -1,4 +1,4 @@
-"""Signals of numbers and labels, refits and references: held against closed forms and simulations."""
+"""Signals of numbers and labels, and how well they are predicted: held against closed forms and simulations."""
 
 import math
 
@@ -15,9 +15,7 @@ from seepage.core.knowledge import MembershipKnowledge
 from seepage.core.records import Records
 from seepage.core.target import Target
 from seepage.core.vocabulary import Access, Modality, Task
-from seepage.models.determinism import refit_check
 from seepage.models.quality import beats_a_constant, quality
-from seepage.models.reference_quality import qualities, references_check
 from seepage.targets import infer_spec, wrap
 
 RNG = np.random.default_rng(1)
@@ -169,63 +167,3 @@ def test_quality_is_accuracy_and_explained_variance() -> None:
     assert not beats_a_constant(p, rare)
     assert not beats_a_constant(np.full((500, 2), 0.4), rare)
     assert beats_a_constant(np.where(rare.answers() > 0, 0.3, 0.03), rare)
-
-
-def test_two_fits_of_one_model_are_the_same() -> None:
-    records = _classes(RNG.integers(3, size=100), 3)
-    first = RNG.dirichlet(np.ones(3), size=100)
-    rounded = np.round(first, 6)
-    found = refit_check(first, rounded, records, "mine")
-    assert found.passed
-    assert "same model again" in found.message
-    other = first.copy()
-    other[:7] = np.roll(other[:7], 1, axis=1)
-    found = refit_check(first, other, records, "mine")
-    assert not found.passed
-    assert "7 of 100 answers moved by more than 0.001" in found.message
-    assert "to another class" in found.message
-    assert "random_state" in found.message
-    with pytest.raises(DataError, match="answer alike in shape"):
-        refit_check(first, first[:, :2], records, "mine")
-
-
-def test_refits_of_numbers_are_measured_by_their_spread() -> None:
-    targets = RNG.normal(size=(50, 1)) * 1000
-    records = _records(targets, Task.VALUES)
-    assert refit_check(targets, targets + 0.1, records, "mine").passed
-    assert not refit_check(targets, targets + 10, records, "mine").passed
-
-
-def test_references_like_the_victim_and_others() -> None:
-    n, k = 400, 8
-    y = RNG.integers(2, size=n)
-    records = _classes(y, 2)
-    inside = np.stack([part for _ in range(k // 2) for part in _halves(n)])
-
-    def answers(trained: float, held: float) -> np.ndarray:
-        right = RNG.uniform(size=(k, n)) < np.where(inside, trained, held)
-        return np.eye(2)[np.where(right, y, 1 - y)]
-
-    alike = qualities(answers(0.95, 0.8), inside, records)
-    assert alike[0].mean() == pytest.approx(0.95, abs=0.02)
-    assert alike[1].mean() == pytest.approx(0.80, abs=0.03)
-    found = references_check((0.95, 0.8), *alike, records=200)
-    assert found.passed
-    worse = references_check((0.95, 0.8), *qualities(answers(0.7, 0.6), inside, records), records=200)
-    assert not worse.passed
-    for words in ("on members 0.7", "the victim 0.950 (less)", "the victim 0.800 (less)", "[recipe] fit and options"):
-        assert words in worse.message
-    fitted = references_check((0.8, 0.8), *qualities(answers(1.0, 0.8), inside, records), records=200)
-    assert not fitted.passed
-    assert "the victim 0.800 (more)" in fitted.message
-
-
-def test_few_records_forgive_more() -> None:
-    trained = held = np.full(4, 0.72)
-    assert references_check((0.8, 0.8), trained, held, records=100).passed
-    assert not references_check((0.8, 0.8), trained, held, records=100_000).passed
-
-
-def _halves(n: int) -> tuple[np.ndarray, np.ndarray]:
-    half = RNG.permutation(n) < n // 2
-    return half, ~half
