@@ -179,7 +179,7 @@ def _classifier(given: Given) -> Staged:
             members = splits.members
             told = {**options, **classes_like(table.kind, options, splits)}
             return open_victim(
-                table.kind, spec, told, given.trust_pickle, task=members.task, count=len(members.outputs), like=members
+                table.kind, spec, told, given.trust_pickle, task=members.task, count=members.width, like=members
             )
 
     world = World(

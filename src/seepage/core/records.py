@@ -102,6 +102,11 @@ class Records:
         """Whether it is known what a model should answer: a class, numbers or labels."""
         return self.y is not None or self.targets is not None
 
+    @property
+    def width(self) -> int:
+        """How many numbers an answer to such a record holds: one a class, value or label."""
+        return len(self.class_names) if self.task is Task.CLASSES else len(self.outputs)
+
     def __getitem__(self, rows: Int[Array, " m"] | Bool[Array, " n"] | Sequence[int] | slice) -> "Records":
         """The chosen records, with their labels and ids."""
         index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
