@@ -133,10 +133,12 @@ class Trainer:
             np.random.set_state(before)  # noqa: NPY002
         if made is None:
             raise ModelError(f"the recipe '{self.name}' returned nothing; it should return the trained model")
+        lacking = records.targets is None and len(np.unique(records.labels())) < len(records.class_names)
         # An estimator says which classes it has seen, and not how many there are: a half may lack one.
-        classes = len(records.class_names) if takes_tables(made) and records.targets is None else None
+        classes = len(records.class_names) if lacking and takes_tables(made) else None
         model = wrap(made, spec, like=records, task=records.task, classes=classes)
-        _knows_every_class(model, records, self.name)
+        if lacking:
+            _knows_every_class(model, records, self.name)
         return model
 
 
@@ -146,11 +148,8 @@ def _knows_every_class(model: Model, records: Records, name: str) -> None:
     Raises:
         ModelError: saying how many classes there are.
     """
-    known = len(records.class_names)
-    if records.targets is not None or model.classes >= known:
-        return
-    seen = len(np.unique(records.labels()))
-    if seen < known:
+    known, seen = len(records.class_names), len(np.unique(records.labels()))
+    if model.classes < known:
         raise ModelError(
             f"the recipe '{name}' was given {len(records)} records of {seen} of the {known} classes and made a model "
             f"of {model.classes}: have it make one of all {known}, whatever it is given (as an option, say), or leave "
