@@ -174,6 +174,7 @@ def test_a_regression_from_a_file(seepage, place: Path, tmp_path: Path) -> None:
     page = (run / "report.md").read_text()
     assert "numbers rounded as coarsely as their use allows" in page
     assert "the label alone" not in page
+    assert "an adversary who sees only the numbers the model answers with" in page
     assert "classes and" not in " ".join(record.limits)
     json.loads((run / "record.json").read_text())
 
