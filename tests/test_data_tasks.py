@@ -59,6 +59,15 @@ def test_labels_are_a_matrix_of_yes_and_no() -> None:
     np.testing.assert_array_equal(records.given()[1], LABELS[:, :2])
 
 
+def test_targets_are_called_as_their_columns_are() -> None:
+    frame = pd.DataFrame(X, columns=list("abc"))
+    assert as_records((frame, pd.Series(Y, name="wage")), reading=VALUES).outputs == ("wage",)
+    both = pd.DataFrame({"wage": Y, "rent": -Y})
+    assert as_records((frame, both), reading=VALUES).outputs == ("wage", "rent")
+    assert as_records((X, both), reading=VALUES).outputs == ("wage", "rent")
+    assert as_records((X, Y), reading=VALUES).outputs == ("output 1",)
+
+
 def test_targets_follow_their_records() -> None:
     records = as_records((X, Y), reading=VALUES)
     some = records[np.array([3, 1])]

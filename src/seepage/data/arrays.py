@@ -20,7 +20,7 @@ from seepage.data.labels import class_numbers, need_two_classes, nfc
 from seepage.data.layout import is_torch, numeric, tensor_array, to_layout
 from seepage.data.reading import Reading
 from seepage.data.tables import PARQUET_SUFFIXES, TEXT_SUFFIXES, evenly, frame_records, is_table, read_table
-from seepage.data.targets import as_columns, target_values
+from seepage.data.targets import as_columns, names_of, target_values
 from seepage.data.torch_dataset import is_dataset, read_dataset
 
 Array = np.ndarray
@@ -388,7 +388,7 @@ def _outputs(y: Any, own_names: Sequence[str] | None, targets: Array | None) -> 
     """Names of the targets, where their source gives one for each."""
     if targets is None:
         return ()
-    names = tuple(own_names or map(str, getattr(y, "columns", ())))
+    names = tuple(own_names or names_of(y))
     return names if len(names) == targets.shape[1] else ()
 
 

@@ -258,7 +258,8 @@ def _table(
     return frame_records(
         frame,
         labels,
-        reading=replace(reading, target=None),
+        # Of numbers and labels the target keeps its name.
+        reading=replace(reading, target=None if reading.predicts is Task.CLASSES else y_name),
         spec=spec,
         class_names=class_names,
         what=what,

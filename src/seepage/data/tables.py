@@ -24,7 +24,7 @@ from seepage.data.encoding import TableEncoder, column_of, is_absent
 from seepage.data.labels import class_numbers, is_missing, listed, nearest, need_two_classes, nfc
 from seepage.data.own_form import OwnForm
 from seepage.data.reading import Reading
-from seepage.data.targets import absent, as_columns, target_values
+from seepage.data.targets import absent, as_columns, names_of, target_values
 
 Array = np.ndarray
 _log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ def frame_records(
             missing, infinite or too large values, a single class, repeated ids.
     """
     task = reading.predicts
-    outputs = tuple(map(str, getattr(labels, "columns", ()))) or reading.targets
+    outputs = names_of(labels) or reading.targets
     if labels is not None:
         labels = _one_column(labels, what) if task is Task.CLASSES else as_columns(labels, what)
     frame = _named(frame, what)

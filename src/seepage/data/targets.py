@@ -36,6 +36,14 @@ def as_columns(targets: Any, what: str) -> Array:
     return columns
 
 
+def names_of(targets: Any) -> tuple[str, ...]:
+    """The names that a data frame or a series gives its columns; none for anything else."""
+    if hasattr(targets, "columns"):
+        return tuple(map(str, targets.columns))
+    name = getattr(targets, "name", None)
+    return (name,) if isinstance(name, str) and name else ()
+
+
 def absent(columns: Array) -> Bool[Array, " n"]:
     """(n,) which records lack a target."""
     if columns.dtype.kind in "fc":
