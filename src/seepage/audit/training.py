@@ -20,7 +20,7 @@ from seepage.core.victim import Model
 from seepage.core.vocabulary import Task
 from seepage.models.recipes import RECIPES, built_in, untrained
 from seepage.store.files import PRIVATE, digest, write_bytes
-from seepage.targets import takes_tables, wrap
+from seepage.targets import wrap
 from seepage.targets.torch import TorchModel
 
 Fit = Callable[..., Any]
@@ -134,8 +134,8 @@ class Trainer:
         if made is None:
             raise ModelError(f"the recipe '{self.name}' returned nothing; it should return the trained model")
         lacking = records.targets is None and len(np.unique(records.labels())) < len(records.class_names)
-        # An estimator says which classes it has seen, and not how many there are: a half may lack one.
-        classes = len(records.class_names) if lacking and takes_tables(made) else None
+        # An estimator says which classes it has seen, and not how many there are: it gives the others no score.
+        classes = len(records.class_names) if records.targets is None and hasattr(made, "classes_") else None
         model = wrap(made, spec, like=records, task=records.task, classes=classes)
         if lacking:
             _knows_every_class(model, records, self.name)
