@@ -264,8 +264,8 @@ def test_no_target_is_asked_for_and_public_records_need_none(tmp_path):
 
 def test_options_are_checked():
     for options, message in (
-        ({"encode": "one-hot"}, "encode is 'onehot' or 'ordinal'"),
-        ({"missing": "skip"}, "missing is 'error' or 'drop'"),
+        ({"encode": "one-hot"}, "encode is 'onehot', 'ordinal' or 'own'"),
+        ({"missing": "skip"}, "missing is 'error', 'drop' or 'keep'"),
         ({"drop": "a"}, "drop is a list"),
         ({"limit": 0}, "limit is the greatest number"),
         ({"size": (0, 3)}, "size is"),

@@ -18,13 +18,13 @@ from seepage.core.case import Case
 from seepage.core.defense import Defense
 from seepage.core.errors import AccessDenied, ConfigError
 from seepage.core.guess import Guess, Reconstruction, Scores
-from seepage.core.knowledge import Knowledge
+from seepage.core.knowledge import Knowledge, MembershipKnowledge
 from seepage.core.recipe import Recipe
 from seepage.core.record import Estimate
 from seepage.core.scorer import Controls, Scored
 from seepage.core.secrets import Secret
 from seepage.core.target import Target
-from seepage.core.vocabulary import Access, Leak
+from seepage.core.vocabulary import Access, Leak, Task
 from seepage.scoring import inversion, membership
 from seepage.testing.cases import case_for, inversion_case, membership_case
 from seepage.testing.contracts import (
@@ -102,6 +102,27 @@ class RefusesItsPrice(Loss):
 
     def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
         return None if budget is None else "no budget is enough"
+
+
+class TakesNumbersForScores(Loss):
+    """Reads numbers as it reads scores, the wrong way round."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CLASSES, Task.VALUES})
+
+    def run(self, target: Target, knowledge: Any, rng: np.random.Generator) -> Scores:
+        if knowledge.candidates.task is Task.CLASSES:
+            return super().run(target, knowledge, rng)
+        return Scores(-target.scores(knowledge.candidates.x).max(axis=1))
+
+
+class CannotDoNumbers(Loss):
+    """Says that it works on numbers, and refuses them."""
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CLASSES, Task.VALUES})
+
+    def obstacle(self, knowledge: Knowledge, budget: int | None) -> str | None:
+        lacking = isinstance(knowledge, MembershipKnowledge) and knowledge.candidates.y is None
+        return "it needs classes" if lacking else super().obstacle(knowledge, budget)
 
 
 class AsksNothing(Loss):
@@ -262,6 +283,8 @@ PLANTED_IN_ATTACKS: list[tuple[type[Attack], str, str]] = [
     (Underestimates, "budget", "cost"),
     (RefusesItsPrice, "budget", "a budget of as many is refused"),
     (AsksNothing, "budget", "a control, not an attack"),
+    (TakesNumbersForScores, "tasks", "of values members should score above others"),
+    (CannotDoNumbers, "tasks", "says that it works on values, and cannot run there: it needs classes"),
     (GlobalDraws, "determinism", "global generator of numpy.random"),
     (SeedsTorch, "determinism", "global generator of torch"),
     (PlainDraws, "determinism", "another guess"),

@@ -36,12 +36,14 @@ from seepage.core.secrets import Judge
 from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model, TextEncoder
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Task
 from seepage.data import Reading, as_splits
 from seepage.data.profile import known_columns
 from seepage.data.texts import are_texts
 from seepage.store.where import index_url
-from seepage.targets import infer_spec, wrap
+from seepage.targets import infer_spec, takes_tables, task_told, wrap
+
+_OVERLAPS = ("refuse", "drop")
 
 
 def setting_of_file(
@@ -138,8 +140,10 @@ def audit(
     claim: Claim | Mapping[str, Any] | float | None = None,
     property: Mapping[str, Any] | None = None,
     input: InputSpec | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
+    task: Task | str | None = None,
     reading: Reading | None = None,
+    overlap: str = "refuse",
     gate: Mapping[str, float] | None = None,
     groups: Sequence[str] = (),
     tolerance: float = 0.10,
@@ -187,8 +191,11 @@ def audit(
             or with one truth value a record for each split, `{"members": flags, "public": flags}`. Needs a recipe and
             public records.
         input: shape, value range and preprocessing of one input; read off the records when not given.
-        target: for tables, the column that holds the class.
+        target: for tables, the column that holds the class, or the columns of what the model predicts.
+        task: what the model predicts: "classes", "values" (numbers) or "labels" (for each label whether it applies);
+            told from a scikit-learn estimator when not given, else classes.
         reading: further options of how records are read (`drop`, `encode`, `missing`, `size`, ...).
+        overlap: what is done with non-members that equal a member: "refuse", or "drop" to leave them out.
         gate: leak -> leakage whose upper bound must not be exceeded.
         groups: columns of a table whose values are groups of records that membership is looked at in.
         tolerance: upper bound of leakage below which "no leak found" is said.
@@ -209,6 +216,8 @@ def audit(
         raise ConfigError(f"access: unknown '{access}': {did_you_mean(str(access), list(Access))}") from error
     check_numbers(budget, seed, tolerance, top_k)
     check_references(references, recipe)
+    if overlap not in _OVERLAPS:
+        raise ConfigError(f"overlap: unknown {overlap!r}: {did_you_mean(str(overlap), _OVERLAPS)}")
     if are_texts(members) or isinstance(model, TextEncoder):
         unused = {"nonmembers": nonmembers, "recipe": recipe, "judge": judge, "prior": prior, "property": property}
         for name, given in {**unused, "canaries": canaries, "claim": claim}.items():
@@ -218,13 +227,15 @@ def audit(
     else:
         wanted, flags = (None, {}) if property is None else table_of(property)
         whole = None if wanted is not None and wanted.dropped else input
-        splits = as_splits(members, nonmembers, public, spec=whole, target=target, reading=reading or Reading())
+        read_as = replace(reading or Reading(), **({} if target is None else {"target": target}))
+        read_as = replace(read_as, task=task or read_as.task or (None if model is None else task_told(model)))
+        own = model is not None and takes_tables(model)
+        splits = as_splits(members, nonmembers, public, spec=whole, reading=read_as, own=own)
         found = None if wanted is None else asked(wanted, splits, flags, seed, trains=model is None)
         splits = splits if found is None else found.splits
         spec = input or infer_spec(splits)
-        splits = checked(splits, spec, "refuse")
-        read_as = reading or Reading()
-        read_as = read_as if target is None else replace(read_as, target=target)
+        splits = checked(splits, spec, overlap)
+        found = None if found is None else found.after(splits)
         trainer = _trainer(recipe)
         told = told_of(canaries, claim, Given(splits, members, input, spec, read_as, seed), trainer, model is None)
         splits, spec = told.splits, told.spec
@@ -232,7 +243,7 @@ def audit(
             raise ConfigError("model: a model was wanted, or a recipe that trains one (recipe=), got neither")
         if model is None and options:
             raise ConfigError(f"unknown argument '{next(iter(options))}': a model that the recipe trains takes none")
-        victim = None if model is None else wrap(model, spec, trust_pickle=trust_pickle, **options)
+        victim = None if model is None else wrap(model, spec, like=splits, trust_pickle=trust_pickle, **options)
         brought = from_python(prior, spec, Path(out) / "priors")
         models = models_for(references, attacks_of(attacks))
         live = _of_records(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import singledispatch
 
+import numpy as np
 import torch
 
 from seepage.audit.records import Facts
@@ -17,7 +18,11 @@ from seepage.core.errors import SeepageError
 from seepage.core.record import Check
 from seepage.core.records import Records
 from seepage.core.victim import Model
+from seepage.core.vocabulary import Task
+from seepage.models.quality import CALLED, NAMES, beats_a_constant, quality
 from seepage.scoring.stats import clopper_pearson
+
+Array = np.ndarray
 
 FITS = "victim fits its members"
 
@@ -52,24 +57,30 @@ def _(scene: Sentences) -> Found:
 @facts_of.register
 def _(scene: World) -> Found:
     victim = scene.victim
-    own, said = _accuracy(victim, scene.members)
-    held, _ = (None, None) if scene.nonmembers is None else _accuracy(victim, scene.nonmembers)
+    answers, said = _answers(victim, scene.members)
+    own = None if answers is None else quality(answers, scene.members)
+    others = scene.nonmembers
+    told, _ = (None, None) if others is None else _answers(victim, others)
+    held = None if told is None or others is None else quality(told, others)
     asked = len(scene.members) + (0 if scene.nonmembers is None else len(scene.nonmembers))
     name = "" if scene.recipe is None else scene.recipe.name
     facts: Facts = {
         "family": victim.family,
-        "classes": victim.classes,
+        **({"classes": victim.classes} if scene.task is Task.CLASSES else {"answers": str(scene.task)}),
         "offers": ", ".join(sorted(victim.offers)),
         "fingerprint": getattr(victim, "fingerprint", None),
-        "accuracy_members": own,
-        "accuracy_nonmembers": held,
+        f"{NAMES[scene.task]}_members": own,
+        f"{NAMES[scene.task]}_nonmembers": held,
         # For the accuracies above; the adversary's own queries stand with each finding.
         "queries_by_the_audit_itself": float(asked),
-        **({} if said is None else {"accuracy_unknown": said}),
+        **({} if said is None else {f"{NAMES[scene.task]}_unknown": said}),
         "null_twin": "none: " + scene.twin_missing if scene.twin_missing else f"recipe '{name}'",
     }
     judge: Facts = {} if scene.judge is None else dict(scene.judge.facts)
-    fits = _fits(own, len(scene.members), victim.classes)
+    if scene.task is Task.CLASSES:
+        fits = _fits(own, len(scene.members), victim.classes)
+    else:
+        fits = None if answers is None else _fits_better(answers, scene.members)
     return Found(facts, judge, () if fits is None else (fits,))
 
 
@@ -175,11 +186,24 @@ def _(scene: TextFederation) -> Found:
     return Found(facts, checks=scene.checks)
 
 
-def _accuracy(victim: Model, records: Records) -> tuple[float | None, str | None]:
-    """The victim's accuracy, or None and why it could not be had: an endpoint may have gone by now."""
-    if records.y is None or not len(records):
+def _answers(victim: Model, records: Records) -> tuple[Array | None, str | None]:
+    """What the victim answers, or None and why it could not be had: an endpoint may have gone by now."""
+    if not records.labelled or not len(records):
         return None, None
     try:
-        return float((victim.predict(records.x).argmax(axis=1) == records.y).mean()), None
+        return victim.predict(records.x), None
     except SeepageError as error:
         return None, str(error)
+
+
+def _fits_better(answers: Array, members: Records) -> Check:
+    """Whether a victim of values or labels knows its members better than one answer for all of them would."""
+    found, passed = quality(answers, members), beats_a_constant(answers, members)
+    message = f"{CALLED[members.task]} on its members: {found:.2f}"
+    if not passed:
+        message += (
+            "; one answer for all of them fits as well: is it trained, are the targets in the units and the order it "
+            "answers them in, are value range and preprocessing declared as it takes them ([victim] input, or input=)? "
+            "Until then nothing that is not found means anything"
+        )
+    return Check(name=FITS, passed=passed, message=message)

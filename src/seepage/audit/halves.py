@@ -55,7 +55,8 @@ class Public:
             wanted: records that a half of the candidates lacks.
             seed: decides which record goes where.
         """
-        if public is None or public.y is None or public.class_names != like.class_names or not len(public):
+        same = public is not None and public.labelled and public.task is like.task
+        if public is None or not same or public.class_names != like.class_names or not len(public):
             return cls()
         order = stream(seed, "references", "public").permutation(len(public))
         # Training comes second: a population is worth more to the attacks than a few more records.

@@ -76,8 +76,9 @@ def limits(setting: Setting, plan: Plan, verdicts: Mapping[Leak, Verdict]) -> li
             "Of the share of a group, intervals are over models trained for this audit on the private records given: "
             "what other records would have shown, or a victim trained in another way, they do not say."
         )
+    over = f"{classes} classes and {len(members)} members" if members.targets is None else f"{len(members)} members"
     said.append(
-        f"Intervals are over the {classes} classes and {len(members)} members given, for one trained victim: "
+        f"Intervals are over the {over} given, for one trained victim: "
         "another training run of the same recipe may leak more or less."
     )
     return said + unaware

@@ -11,6 +11,7 @@ from seepage.audit.records import beside
 from seepage.audit.training import source_digest
 from seepage.core.records import Splits
 from seepage.core.registry import load
+from seepage.core.vocabulary import Task
 from seepage.targets.encoder import folder_digest
 
 # Options of [victim] that name files, beside the audit file.
@@ -28,6 +29,8 @@ def victim_options(config: AuditConfig, base: Path) -> dict[str, Any]:
 
 def classes_like(kind: str, options: Mapping[str, Any], splits: Splits) -> dict[str, Any]:
     """How many classes a victim has that cannot be asked before it is used: as many as the members."""
+    if splits.members.task is not Task.CLASSES:
+        return {}
     if kind in ("http", "callable") and "classes" not in options and "class_names" not in options:
         return {"classes": len(splits.members.class_names)}
     return {}

@@ -87,6 +87,8 @@ class Plan:
 _OWN_CONTROL = {(Leak.INVERSION, "record"), (Leak.INVERSION, "text"), (Leak.MEMBERSHIP, "property")}
 # Forms of membership that need no twin either: fair coins are their control.
 _OF_CANARIES = ("canaries", "gradients")
+# Attacks that a message names before it counts the rest.
+_NAMED = 3
 _MINUTES = "it takes minutes: ask for '{}' by name, or for all attacks"
 
 
@@ -172,7 +174,8 @@ def make_plan(
             if want.auto and form in _OF_CANARIES and obstacle(attack.leak, scene, form) is not None:
                 # Without canaries there is nothing that it was left out of.
                 continue
-            reason = _obstacle(attack, form, granted, scene, obstacles, limit) or want.skipped
+            unfit = _unfit(arm, scene)
+            reason = unfit or _obstacle(attack, form, granted, scene, obstacles, limit) or want.skipped
             if reason is not None:
                 if not want.auto and arm.defense is None and form == attack.form and not _elsewhere(attack, scene):
                     raise ConfigError(f"the attack '{attack.name}' cannot run here: {reason}")
@@ -224,9 +227,7 @@ def make_plan(
             )
     if not cells and Access.UPDATES not in offers:
         # Of updates it can still be said why nothing can be run: their pre-flight does.
-        told = dict.fromkeys(f"{left.attack}: {left.reason}" for left in left_out)
-        why = "; ".join(told) or "no attack was asked for"
-        raise ConfigError(f"nothing can be run: {why}")
+        raise ConfigError(f"nothing can be run: {_why(left_out) or 'no attack was asked for'}")
     return Plan(digest([cell.key for cell in cells]), tuple(cells), tuple(left_out))
 
 
@@ -249,6 +250,28 @@ def _own_control(attack: Attack) -> bool:
     return (attack.leak, attack.form) in _OWN_CONTROL
 
 
+def _why(left_out: Sequence[LeftOut]) -> str:
+    """Each reason once, that of the fewest attacks first: it is the one a user can mend."""
+    by_reason: dict[str, list[str]] = {}
+    for left in left_out:
+        names = by_reason.setdefault(left.reason, [])
+        if left.attack not in names:
+            names.append(left.attack)
+    told = [
+        f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}: {reason}"
+        for reason, names in sorted(by_reason.items(), key=lambda pair: len(pair[1]))
+    ]
+    return "; ".join(told)
+
+
+def _unfit(arm: Arm, scene: Scene) -> str | None:
+    """Why a defense does not act on such a victim, or None when it does."""
+    if not isinstance(arm.defense, OutputDefense) or scene.members.task in arm.defense.tasks:
+        return None
+    works = ", ".join(sorted(arm.defense.tasks))
+    return f"the defense '{arm.defense.name}' acts on answers of {works}; this victim answers {scene.members.task}"
+
+
 def _obstacle(
     attack: Attack,
     form: str,
@@ -261,6 +284,9 @@ def _obstacle(
         return f"the leak '{attack.leak}' cannot be audited yet"
     if scene.modality not in attack.modalities:
         return f"it works on {', '.join(sorted(attack.modalities))}, not on {scene.modality}"
+    task = scene.members.task
+    if task not in attack.tasks:
+        return f"it works on victims that answer {', '.join(sorted(attack.tasks))}; this one answers {task}"
     reason = obstacles[attack.leak, form]
     if reason is not None and row(attack.leak, scene) is not None and row(attack.leak, scene, form) is None:
         return reason

@@ -13,6 +13,7 @@ from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.records import Splits
 from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
+from seepage.core.vocabulary import Task
 from seepage.data import (
     DATASETS,
     Reading,
@@ -31,7 +32,12 @@ Facts = dict[str, float | str | None]
 
 def data_facts(splits: Splits) -> Facts:
     """Counts, classes and credit of the records, for the record."""
-    found: Facts = {"members": len(splits.members), "classes": len(splits.members.class_names)}
+    members = splits.members
+    found: Facts = {"members": len(members)}
+    if members.task is Task.CLASSES:
+        found["classes"] = len(members.class_names)
+    else:
+        found |= {"task": str(members.task), str(members.task): ", ".join(members.outputs)}
     found["nonmembers"] = None if splits.nonmembers is None else len(splits.nonmembers)
     found["public"] = None if splits.public is None else len(splits.public)
     if splits.public is not None and splits.public.y is not None:
@@ -50,8 +56,8 @@ SPLITS = {
 }
 
 
-def read_data(table: DataTable, spec: InputSpec | None, seed: int, base: Path) -> Splits:
-    """The records that `[data]` names.
+def read_data(table: DataTable, spec: InputSpec | None, seed: int, base: Path, own: bool = False) -> Splits:
+    """The records that `[data]` names; `own` as for `as_splits`.
 
     Raises:
         ConfigError: for an unknown data set or option.
@@ -72,7 +78,7 @@ def read_data(table: DataTable, spec: InputSpec | None, seed: int, base: Path) -
     paths = [
         None if place is None else beside(place, base) for place in (table.members, table.nonmembers, table.public)
     ]
-    return as_splits(*paths, spec=spec, reading=reading_of(table))
+    return as_splits(*paths, spec=spec, reading=reading_of(table), own=own)
 
 
 def reading_of(table: DataTable) -> Reading:
@@ -93,6 +99,7 @@ def reading_of(table: DataTable) -> Reading:
 def spec_identity(spec: InputSpec) -> str:
     """What tells one input declaration from another, every bound included."""
     told = [spec.shape, spec.modality, spec.mean, spec.std, spec.layout, spec.channels, spec.features]
+    told += [] if spec.form is None else [repr(spec.form)]
     return digest([*told, spec.bounds.low.tolist(), spec.bounds.high.tolist()])
 
 

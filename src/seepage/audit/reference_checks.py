@@ -9,6 +9,8 @@ from seepage.cases.world import World
 from seepage.core.record import Check
 from seepage.core.records import Records
 from seepage.core.victim import Model
+from seepage.core.vocabulary import Task
+from seepage.models.quality import CALLED, quality
 
 Array = np.ndarray
 GOOD = "reference models are as good as the victim"
@@ -28,21 +30,22 @@ def reference_checks(scene: World) -> list[Check]:
         return []
     found = [as_good(shelf, scene.victim, scene.members, scene.nonmembers)]
     if not shelf.built_in:
-        found.append(same_again(*shelf.again()))
+        found.append(same_again(*(_in_units(answers, shelf.candidates) for answers in shelf.again())))
     return found
 
 
 def as_good(shelf: Shelf, victim: Model, members: Records, nonmembers: Records) -> Check:
     """Whether references answer as well as the victim, what they were trained on and what they were not."""
-    labels, inside = shelf.candidates.labels(), shelf.inside
-    right = shelf.get().answers.argmax(axis=-1) == labels
+    asked = list(zip(shelf.get().answers, shelf.inside, strict=True))
+    trained = [quality(answers[inside], shelf.candidates[inside]) for answers, inside in asked]
+    held = [quality(answers[~inside], shelf.candidates[~inside]) for answers, inside in asked]
     found = [
-        ("of what it was trained on", _accuracy(victim, members), float(right[inside].mean())),
-        ("of what it was not", _accuracy(victim, nonmembers), float(right[~inside].mean())),
+        ("of what it was trained on", quality(victim.predict(members.x), members), float(np.mean(trained))),
+        ("of what it was not", quality(victim.predict(nonmembers.x), nonmembers), float(np.mean(held))),
     ]
-    told = " and ".join(f"about {theirs:.3f} {what} (the victim {own:.3f})" for what, own, theirs in found)
+    told = " and ".join(f"{theirs:.3f} {what} (the victim {own:.3f})" for what, own, theirs in found)
     size = f"{shelf.trained_on:,} records each (the victim on {shelf.size:,})"
-    message = f"{shelf.models} reference models, trained on {size}, are right {told}"
+    message = f"{shelf.models} reference models, trained on {size}: {CALLED[members.task]} {told}"
     short = [what for what, own, theirs in found if own - theirs > SHORT]
     if short:
         message += (
@@ -75,5 +78,6 @@ def same_again(first: Float[Array, " n c"], second: Float[Array, " n c"]) -> Che
     )
 
 
-def _accuracy(victim: Model, records: Records) -> float:
-    return float((victim.predict(records.x).argmax(axis=1) == records.labels()).mean())
+def _in_units(answers: Float[Array, " n c"], records: Records) -> Float[Array, " n c"]:
+    """Answers as they can be compared: of values in units of the targets' spread."""
+    return answers / np.asarray(records.spread) if records.task is Task.VALUES else answers

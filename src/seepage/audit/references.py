@@ -34,7 +34,7 @@ from seepage.core.references import References
 from seepage.core.seeds import derive, stream
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Task
 from seepage.store.files import digest, write_arrays
 
 Array = np.ndarray
@@ -130,7 +130,7 @@ class Shelf:
             ],
             self.candidates.digest(),
             [None if part is None else part.digest() for part in (self.public.fill, self.public.population)],
-            [self.size, self.models, self.classes, self.seed],
+            [self.size, self.models, self.classes, self.seed, repr(self.spec.form)],
         ]
         return digest(decides)[:24]
 
@@ -266,7 +266,7 @@ class Shelf:
 
     def _let_out(self, answers: Array, x: Array, defense: Defense, rng: np.random.Generator) -> Array:
         def one(rows: Array) -> Array:
-            behind = defense.on_victim(_Remembered(self.spec, x, rows), rng)
+            behind = defense.on_victim(_Remembered(self.spec, x, rows, self.candidates.task), rng)
             if not isinstance(behind, Model):
                 raise ConfigError(f"the defense '{defense.name}' does not act on a classifier")
             return behind.predict(x)
@@ -281,6 +281,7 @@ class _Remembered:
     spec: InputSpec
     x: Float[Array, " n ..."]
     answers: Float[Array, " n c"]
+    task: Task = Task.CLASSES
     family: str = "unknown"
     offers: frozenset[Access] = frozenset({Access.SCORES, Access.TOP_K, Access.LABELS})
 
@@ -337,7 +338,7 @@ def references_of(
                 spec=spec,
                 size=len(splits.members),
                 models=models,
-                classes=len(splits.members.class_names),
+                classes=splits.members.width,
                 seed=seed,
                 folder=runs / "references",
                 identity=trainer.identity,

@@ -17,6 +17,7 @@ from seepage.audit.reference_checks import reference_checks
 from seepage.audit.staged import staged
 from seepage.cases.capture import Capture
 from seepage.cases.federation import Federation
+from seepage.cases.membership import low_rates
 from seepage.cases.scene import Scene
 from seepage.cases.text_capture import TextCapture
 from seepage.cases.text_federation import TextFederation
@@ -120,6 +121,8 @@ class Setting:
         checks = [] if scene.spec is None or captured else check_splits(splits, scene.spec)
         if splits.nonmembers is not None and not captured and scene.spec is not None:
             checks.append(blind_baseline(splits.members, splits.nonmembers, derive(self.seed, "blind")))
+            if isinstance(scene, World) and any(wanted.attack.leak is Leak.MEMBERSHIP for wanted in self.wanted):
+                checks.append(low_rates(len(splits.nonmembers)))
         knows = (
             None
             if self.brought is None or not len(scene.members)

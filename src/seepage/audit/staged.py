@@ -52,7 +52,7 @@ from seepage.core.records import Splits
 from seepage.core.seeds import derive
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
-from seepage.core.vocabulary import Access, closure
+from seepage.core.vocabulary import Access, Task, closure
 from seepage.data import Reading
 from seepage.data.profile import known_columns
 from seepage.targets import infer_spec, open_victim
@@ -102,7 +102,10 @@ class Given:
         """The same with the property that is asked about, whose column the model may not see."""
         table, seed = self.config.property, self.config.seed
         whole = None if table is not None and table.dropped else self.declared
-        splits = read_data(self.config.data, whole, seed, self.base)
+        own = self.config.victim.kind == "sklearn"
+        splits = read_data(self.config.data, whole, seed, self.base, own)
+        if splits.members.task is not Task.CLASSES and self.config.victim.kind == "federated":
+            raise ConfigError("[data] task: the clients of a federation are told classes: leave it out")
         found = None
         if table is not None:
             found = asked_property(table, splits, {}, seed, self.config.victim.kind == "recipe")
@@ -220,8 +223,10 @@ def _classifier(given: Given) -> Staged:
     else:
 
         def open_it() -> Model:
+            members = splits.members
+            told = {**options, **classes_like(table.kind, options, splits)}
             return open_victim(
-                table.kind, spec, {**options, **classes_like(table.kind, options, splits)}, given.trust_pickle
+                table.kind, spec, told, given.trust_pickle, task=members.task, count=members.width, like=members
             )
 
     group = None if found is None or recipe is None else group_of(found, recipe, config.seed)

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from seepage.core.errors import ModelError, SeepageError
+from seepage.core.errors import ConfigError, ModelError, SeepageError, did_you_mean
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.registry import load
 from seepage.core.spec import InputSpec
 from seepage.core.victim import Model
+from seepage.core.vocabulary import Task
 from seepage.models.recipes import RECIPES, built_in, untrained
 from seepage.store.files import PRIVATE, digest, write_bytes
 from seepage.targets import wrap
@@ -55,8 +56,6 @@ class Trainer:
         Raises:
             ConfigError: when there is none, or it does not take these options.
         """
-        from seepage.core.errors import ConfigError, did_you_mean
-
         fit = built_in(path).fit if path in RECIPES or ":" not in path else load(path)
         if not callable(fit):
             raise ConfigError(f"[recipe] fit: '{path}' cannot be called; a function (x, y, seed) was wanted")
@@ -83,7 +82,20 @@ class Trainer:
             pool: the records.
             kept: where trained weights are kept, where they can be read back; None for nowhere.
             processes: in how many processes several models are trained.
+
+        Raises:
+            ConfigError: when a built-in recipe is to train on a table in its own form, or to predict no classes.
         """
+        if self.built_in is not None and pool.task is not Task.CLASSES:
+            raise ConfigError(
+                f"[recipe] fit: the built-in recipe '{self.name}' trains classifiers, and the targets are {pool.task}: "
+                "give a function of your own, 'package.module:function'"
+            )
+        if self.built_in is not None and pool.form is not None:
+            raise ConfigError(
+                f"[recipe] fit: the built-in recipe '{self.name}' takes numbers, and the table is read in its own "
+                'form: choose encode = "onehot" or "ordinal", or give a function of your own'
+            )
 
         def train(records: Records, seed: int, **changed: Any) -> Model:
             return self._changed(changed)._trained(records, seed, spec, kept)
@@ -146,7 +158,7 @@ class Trainer:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 np.random.seed(seed)  # noqa: NPY002
-                made = self.fit(records.x, records.labels(), seed, **self._all_options(records))
+                made = self.fit(*records.given(), seed, **self._all_options(records))
         except SeepageError:
             raise
         except Exception as error:
@@ -160,10 +172,13 @@ class Trainer:
         return made
 
     def _wrapped(self, made: Any, records: Records, spec: InputSpec) -> Model:
-        # An estimator that has not seen a class of its records gives it no score, instead of fewer scores.
-        if not hasattr(made, "classes_"):
-            return wrap(made, spec)
-        return wrap(made, spec, classes=len(records.class_names))
+        lacking = records.targets is None and len(np.unique(records.labels())) < len(records.class_names)
+        # An estimator says which classes it has seen, and not how many there are: it gives the others no score.
+        classes = len(records.class_names) if records.targets is None and hasattr(made, "classes_") else None
+        model = wrap(made, spec, like=records, task=records.task, classes=classes)
+        if lacking:
+            _knows_every_class(model, records, self.name)
+        return model
 
     def _all_options(self, records: Records) -> Mapping[str, Any]:
         """The options, and for a built-in recipe how many classes there are: records may lack some."""
@@ -186,6 +201,21 @@ def in_processes(do: Callable[[Any], Any], jobs: Sequence[Any], processes: int) 
     except (PicklingError, TypeError, AttributeError, TerminatedWorkerError) as error:
         log.info("models are trained one after the other: the recipe cannot be sent to other processes (%s)", error)
         return [do(job) for job in jobs]
+
+
+def _knows_every_class(model: Model, records: Records, name: str) -> None:
+    """Refuse a model that has no place for a class of which it happened to see no record.
+
+    Raises:
+        ModelError: saying how many classes there are.
+    """
+    known, seen = len(records.class_names), len(np.unique(records.labels()))
+    if model.classes < known:
+        raise ModelError(
+            f"the recipe '{name}' was given {len(records)} records of {seen} of the {known} classes and made a model "
+            f"of {model.classes}: have it make one of all {known}, whatever it is given (as an option, say), or leave "
+            "rare classes out of the data"
+        )
 
 
 def _keep(model: Model, path: Path) -> None:

@@ -10,7 +10,7 @@ from seepage.core.guess import Guess, Reconstruction
 from seepage.core.knowledge import InversionKnowledge
 from seepage.core.secrets import InversionSecret
 from seepage.core.seeds import stream
-from seepage.core.vocabulary import Leak, Modality
+from seepage.core.vocabulary import Leak, Modality, Task
 from seepage.models.priors import PCAPrior
 
 Array = np.ndarray
@@ -23,6 +23,8 @@ def obstacle(world: World) -> str | None:
     """Why class inversion cannot be audited in this world, or None when it can."""
     if world.spec.modality is Modality.TEXT:
         return "class inversion is not defined for text here"
+    if world.task is not Task.CLASSES:
+        return f"inversion is of classes, and this victim answers {world.task}"
     if world.judge_missing is not None:
         return f"reconstructions cannot be judged; needed: {world.judge_missing}"
     return None

@@ -1,5 +1,6 @@
 """Membership: the secret is which of the candidates were trained on."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,22 +9,46 @@ from seepage.cases.world import World
 from seepage.core.case import Case
 from seepage.core.guess import Guess, Scores
 from seepage.core.knowledge import MembershipKnowledge
+from seepage.core.record import Check
 from seepage.core.records import Records
 from seepage.core.secrets import MembershipSecret
 from seepage.core.seeds import stream
-from seepage.core.vocabulary import Leak
+from seepage.core.vocabulary import Leak, Task
 from seepage.data.profile import profile
 
 MIN_NONMEMBERS = 10
+# False-positive rates looked at, falling; and the one without which a report says little.
+RATES = (0.1, 0.01, 0.001, 0.0001)
+NEEDED = 0.01
+LOW_RATES = "low false-positive rates"
 
 
 def obstacle(world: World) -> str | None:
     """Why membership cannot be audited in this world, or None when it can."""
-    if world.nonmembers is None or world.nonmembers.y is None:
-        return "it needs non-members with classes: records of the same kind that were not trained on"
+    if world.nonmembers is None or not world.nonmembers.labelled:
+        what = "classes" if world.task is Task.CLASSES else "targets"
+        return f"it needs non-members with {what}: records of the same kind that were not trained on"
     if len(world.nonmembers) < MIN_NONMEMBERS:
-        return f"it needs at least {MIN_NONMEMBERS} non-members, got {len(world.nonmembers)}"
+        return (
+            f"it needs at least {MIN_NONMEMBERS} non-members, got {len(world.nonmembers)}: a false-positive rate of "
+            "1 % takes 100, one of 0.1 % takes 1,000"
+        )
     return None
+
+
+def low_rates(nonmembers: int) -> Check:
+    """Whether there are non-members enough for the false-positive rates that membership is judged by.
+
+    A rate below 1 / non-members cannot be seen at all: of so few, not one may be accused.
+    """
+    seen = [rate for rate in RATES if nonmembers * rate >= 1 - 1e-9]
+    unseen = [rate for rate in RATES if rate not in seen]
+    told = f"{nonmembers:,} non-members"
+    told += f" tell false-positive rates down to {seen[-1]:.2%}" if seen else " tell no low false-positive rate"
+    if unseen:
+        more = math.ceil(1 / unseen[0] - 1e-9)
+        told += f"; a rate of {unseen[0]:.2%} takes {more:,} ({more - nonmembers:,} more)"
+    return Check(name=LOW_RATES, passed=NEEDED in seen, message=told)
 
 
 def _candidates(world: World) -> tuple[Records, np.ndarray]:

@@ -23,8 +23,8 @@ from seepage.core.references import ReferenceSource
 from seepage.core.secrets import Judge
 from seepage.core.seeds import derive, stream
 from seepage.core.spec import InputSpec
-from seepage.core.victim import Model
-from seepage.core.vocabulary import Modality
+from seepage.core.victim import Model, task_of
+from seepage.core.vocabulary import Modality, Task
 from seepage.models.independence import digests, learned_from, shared
 from seepage.models.judges import fit_judge
 
@@ -79,6 +79,11 @@ class World(Scene):
     def modality(self) -> Modality:
         return self.spec.modality
 
+    @property
+    def task(self) -> Task:
+        """What the victim answers."""
+        return self.members.task
+
     def __post_init__(self) -> None:
         both = int(shared(self.members, learned_from(self.own_judge)).sum())
         if both:
@@ -100,6 +105,14 @@ class World(Scene):
     @cached_property
     def _opened(self) -> Model:
         victim = self.open_victim()
+        if task_of(victim) is not self.task:
+            raise ModelError(
+                f"the victim answers {task_of(victim)}, the members' targets were read as {self.task}: say "
+                f'task = "{task_of(victim)}", or give the victim that was trained on them'
+            )
+        if self.task is not Task.CLASSES:
+            # The adapter has held the number of its answers against that of the targets.
+            return victim
         found = len(self.members.class_names)
         if victim.classes != found:
             raise ModelError(
@@ -111,7 +124,15 @@ class World(Scene):
 
     @cached_property
     def twin_records(self) -> Records | None:
-        """What the null twin is trained on: public records with classes, as many a class as the members have."""
+        """What the null twin is trained on: public records with classes, as many a class as the members have.
+
+        Of values and labels: as many of the public records with targets as there are members.
+        """
+        if self.task is not Task.CLASSES:
+            if self.public is None or self.public.targets is None or len(self.public) < 2:
+                return None
+            drawn = stream(self.seed, "twin", "records").permutation(len(self.public))[: len(self.members)]
+            return self.public[np.sort(drawn)]
         if self.public is None or self.public.y is None:
             return None
         counts = np.bincount(self.public.y, minlength=len(self.public.class_names))
@@ -140,6 +161,8 @@ class World(Scene):
         """What the user could supply to have a null twin, or None when there can be one."""
         if self.recipe is None:
             return "a recipe, a callable (x, y, seed) -> model that trains a victim like this one on other records"
+        if self.twin_records is None and self.task is not Task.CLASSES:
+            return "public records with targets, to train a twin on"
         if self.twin_records is None:
             return "public records with two classes or more, to train a twin on"
         return None
@@ -150,8 +173,8 @@ class World(Scene):
         if self.recipe is None or self.twin_records is None:
             return None
         made = self.recipe.on(self.twin_records).fit(np.arange(len(self.twin_records)), derive(self.seed, "victim"))
-        if not isinstance(made, Model):
-            raise ModelError(f"the recipe should return a classifier, it returned a {type(made).__name__}")
+        if not isinstance(made, Model) or task_of(made) is not self.task:
+            raise ModelError(f"the recipe should return a model of {self.task}, it returned a {type(made).__name__}")
         return made
 
     @cached_property

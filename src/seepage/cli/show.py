@@ -21,6 +21,7 @@ def command(name: str) -> None:
         _card(name, attack.title, attack)
         click.echo(f"leak: {attack.leak}\nneeds: {', '.join(sorted(attack.needs))}")
         click.echo(f"works on: {', '.join(sorted(attack.modalities))}")
+        click.echo(f"of victims that answer: {', '.join(sorted(attack.tasks))}")
         click.echo(f"needs public records: {'yes' if attack.needs_public else 'no'}")
         _parameters(attack)
         _sources(attack.cites)

@@ -27,7 +27,7 @@ from seepage.core.knowledge import (
 from seepage.core.outlook import Outlook
 from seepage.core.target import Target
 from seepage.core.victim import Update
-from seepage.core.vocabulary import Access, Leak, Modality
+from seepage.core.vocabulary import Access, Leak, Modality, Task
 
 
 class Attack(BaseModel, ABC):
@@ -40,6 +40,7 @@ class Attack(BaseModel, ABC):
         needs: the accesses without which it cannot run; the target opens these and no other.
         cites: the papers, as "Author, year, title, where".
         modalities: the kinds of record it works on.
+        tasks: what the victims it works on answer; of classes alone, unless it reads answers by `signals` only.
         needs_public: whether it needs public records (for a prior).
         form: which form of its leak's case it plays, where there are several: "class" (what does a class look
             like?), "record" (which record was this captured answer given to?) or "text" (which text?) for inversion;
@@ -58,6 +59,7 @@ class Attack(BaseModel, ABC):
     needs: ClassVar[frozenset[Access]]
     cites: ClassVar[tuple[str, ...]]
     modalities: ClassVar[frozenset[Modality]] = frozenset(Modality)
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CLASSES})
     needs_public: ClassVar[bool] = False
     form: ClassVar[str] = ""
     also: ClassVar[frozenset[str]] = frozenset()

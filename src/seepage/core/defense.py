@@ -17,7 +17,7 @@ from seepage.core.knowledge import Knowledge
 from seepage.core.recipe import Recipe
 from seepage.core.records import Records
 from seepage.core.victim import Model, Models, Update, Updates, Victim
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Task
 
 if TYPE_CHECKING:
     from seepage.core.case import Case
@@ -96,9 +96,11 @@ class OutputDefense(Defense):
 
     Class variables:
         leaves: the accesses that can be had behind it at the most.
+        tasks: what the models it acts on answer.
     """
 
     leaves: ClassVar[frozenset[Access]] = frozenset({Access.SCORES, Access.TOP_K, Access.LABELS})
+    tasks: ClassVar[frozenset[Task]] = frozenset(Task)
 
     @property
     def resolution(self) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from seepage.core.errors import ConfigError, DataError
+from seepage.core.frames import TableForm
 from seepage.core.vocabulary import Modality
 
 Array = np.ndarray
@@ -71,6 +72,8 @@ class InputSpec:
         mean, std: normalisation, one value or one per channel/feature; empty for none.
         layout: "chw" or "hwc", the order in which the *victim* wants an image.
         channels: "rgb" or "bgr", the order in which the *victim* wants colour channels.
+        features: names of the columns of a table.
+        form: of a table in its own form, the way back to it: the victim is given that table.
     """
 
     shape: tuple[int, ...]
@@ -81,6 +84,7 @@ class InputSpec:
     layout: str = "chw"
     channels: str = "rgb"
     features: tuple[str, ...] = field(default=())
+    form: TableForm | None = None
 
     def __post_init__(self) -> None:
         if not self.shape or any(side < 1 for side in self.shape):

@@ -9,14 +9,14 @@ from jaxtyping import Float
 
 from seepage.core.errors import DataError
 from seepage.core.spec import InputSpec
-from seepage.core.vocabulary import Access, closure
+from seepage.core.vocabulary import Access, Task, closure
 
 Array = np.ndarray
 
 
 @runtime_checkable
 class Model(Protocol):
-    """A classifier.
+    """A classifier, or a predictor of numbers or of labels that says so (`HasTask`).
 
     `predict` always returns a row of `classes` scores a record, each row summing to one (behind a
     defense that rounds, to about one). A victim that gives labels alone returns one-hot rows and offers
@@ -25,7 +25,7 @@ class Model(Protocol):
 
     Attributes:
         spec: what one input looks like.
-        classes: how many classes there are.
+        classes: how many classes there are; of values or labels, how many a record.
         family: architecture family ("cnn", "mlp", "linear", "tree", "kernel", ..., "unknown").
         offers: the accesses this victim can give at all.
     """
@@ -39,6 +39,23 @@ class Model(Protocol):
     @property
     def offers(self) -> frozenset[Access]: ...
     def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]: ...
+
+
+@runtime_checkable
+class HasTask(Protocol):
+    """A model that says what it answers; one that does not tells classes apart.
+
+    Of a model of values `predict` gives (n, classes) numbers in the targets' own units; of one of labels, for each of
+    `classes` labels the probability that it applies, each on its own. `Access.SCORES` then opens these answers.
+    """
+
+    @property
+    def task(self) -> Task: ...
+
+
+def task_of(victim: Any) -> Task:
+    """What a victim answers."""
+    return victim.task if isinstance(victim, HasTask) else Task.CLASSES
 
 
 @runtime_checkable

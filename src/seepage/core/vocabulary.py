@@ -23,6 +23,14 @@ class Modality(StrEnum):
     TEXT = "text"
 
 
+class Task(StrEnum):
+    """What a model answers to a record."""
+
+    CLASSES = "classes"  # one of several: a row of scores that sums to one
+    VALUES = "values"  # numbers, in the targets' own units
+    LABELS = "labels"  # for each label, on its own, the probability that it applies
+
+
 class Access(StrEnum):
     """What the adversary sees of a victim."""
 

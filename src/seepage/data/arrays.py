@@ -13,12 +13,14 @@ from seepage.core.errors import DataError, did_you_mean
 from seepage.core.progress import Listener
 from seepage.core.records import Records
 from seepage.core.spec import InputSpec
+from seepage.core.vocabulary import Task
 from seepage.data.huggingface import is_saved_dataset, read_huggingface
 from seepage.data.images import read_images
 from seepage.data.labels import class_numbers, need_two_classes, nfc
 from seepage.data.layout import is_torch, numeric, tensor_array, to_layout
 from seepage.data.reading import Reading
 from seepage.data.tables import PARQUET_SUFFIXES, TEXT_SUFFIXES, evenly, frame_records, is_table, read_table
+from seepage.data.targets import as_columns, names_of, target_values
 from seepage.data.torch_dataset import is_dataset, read_dataset
 
 Array = np.ndarray
@@ -151,8 +153,12 @@ def from_arrays(
             labelled=labelled,
         )
     values, modality = to_layout(numeric(x, what), spec, what)
-    numbers, names = None, ()
-    if y is not None:
+    numbers, names, targets = None, (), None
+    if y is not None and reading.predicts is not Task.CLASSES:
+        targets = target_values(as_columns(y, what), reading.predicts, what, own_names or (), lone=what == "members")
+        if len(targets) != len(values):
+            raise DataError(f"{what}: {len(values)} records came with {len(targets)} targets; one each was wanted")
+    elif y is not None:
         numbers, names = _classes(y, class_names, own_names, what)
         if len(numbers) != len(values):
             raise DataError(f"{what}: {len(values)} records came with {len(numbers)} labels; one each was wanted")
@@ -166,6 +172,9 @@ def from_arrays(
         modality=modality,
         features=_features(spec, values),
         source=source,
+        task=reading.predicts,
+        targets=targets,
+        outputs=_outputs(y, own_names, targets),
     )
     return evenly(records, reading.limit)
 
@@ -266,6 +275,11 @@ def _from_path(
             labelled=labelled,
             progress=progress,
         )
+    if path.is_dir() and reading.predicts is not Task.CLASSES:
+        raise DataError(
+            f"{what}: in a folder of images the folders are classes, and no place is left for {reading.predicts}; "
+            "give images and targets as arrays x and y in an .npz file"
+        )
     if path.is_dir():
         return read_images(
             path,
@@ -299,7 +313,7 @@ def _from_records(
 ) -> Records:
     if len(records) == 0:
         raise DataError(f"{what}: there are no records")
-    if records.y is None and labelled and not records.texts:
+    if not records.labelled and labelled and not records.texts:
         raise DataError(f"{what}: records with their classes were wanted; these carry none")
     if class_names is not None and records.y is not None and tuple(class_names) != records.class_names:
         names = np.asarray([records.class_names[c] for c in records.y], dtype=object)
@@ -368,6 +382,14 @@ def _pair(thing: Any, what: str) -> tuple[Any, Any]:
     raise DataError(
         f"{what}: a pair (x, y), a data frame, a torch Dataset or a path was wanted, got a {type(thing).__name__}"
     )
+
+
+def _outputs(y: Any, own_names: Sequence[str] | None, targets: Array | None) -> tuple[str, ...]:
+    """Names of the targets, where their source gives one for each."""
+    if targets is None:
+        return ()
+    names = tuple(own_names or names_of(y))
+    return names if len(names) == targets.shape[1] else ()
 
 
 def _features(spec: InputSpec | None, x: Array) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from seepage.core.errors import DataError
 from seepage.core.record import Check, Estimate
 from seepage.core.records import Records
 from seepage.core.seeds import derive, stream
-from seepage.core.vocabulary import Modality
+from seepage.core.vocabulary import Modality, Task
 from seepage.data.blind_features import Features
 
 Array = np.ndarray
@@ -125,11 +125,17 @@ def _looked_at(members: Records, nonmembers: Records, seed: int, permutations: i
     is_member = np.arange(len(members) + len(nonmembers)) < len(members)
     classes = _classes(members, nonmembers)
     strata = _strata(classes, len(is_member))
+    targets = None
+    if members.targets is not None and nonmembers.targets is not None:
+        targets = np.concatenate([members.targets, nonmembers.targets])
     both = Records(
         x=np.concatenate([members.x, nonmembers.x]),
         modality=members.modality,
         features=members.features,
         texts=members.texts + nonmembers.texts,
+        task=Task.CLASSES if targets is None else members.task,
+        targets=targets,
+        outputs=() if targets is None else members.outputs,
     )
     features = Features.of(both, strata, seed)
     y = permuted(is_member, strata, permutations, stream(seed, "blind", "permute"))

@@ -51,6 +51,10 @@ class Features:
         """The features of all records, members or not; nothing here looks at membership."""
         names, modality = records.features, records.modality
         stats, stat_names = text_summaries(records.texts) if records.texts else summaries(records.x, modality)
+        if records.targets is not None:
+            # What is to be predicted is as much part of a record as its class.
+            stats = np.concatenate([stats, records.targets], axis=1)
+            stat_names = [*stat_names, *(f"target '{name}'" for name in records.outputs)]
         stats, kept = _standard(stats, strata)
         stat_names = [stat_names[i] for i in kept]
         values = _words(records.texts) if records.texts else _flat(records.x, modality)

@@ -69,11 +69,12 @@ class TableEncoder:
                 raise DataError(f"{what}: categories name the column '{name}': {nearest(name, frame.columns)}")
         texts = [name for name in frame.columns if name in given or not is_numeric(column_of(frame, name))]
         for name in texts:
-            _refuse_unusable(column_of(frame, name), what)
+            refuse_unusable(column_of(frame, name), what)
         if texts and kind is None:
             raise DataError(
                 f"{what}: {len(texts)} columns are not numbers: {listed(texts)}; "
-                'choose encode = "onehot" or encode = "ordinal", or leave them out with drop'
+                'choose encode = "onehot" or encode = "ordinal" as the training did, encode = "own" for a victim that '
+                "takes the table as it is (a scikit-learn pipeline), or leave them out with drop"
             )
         found: dict[str, tuple[str, ...]] = {}
         for name in texts:
@@ -82,7 +83,7 @@ class TableEncoder:
                     raise DataError(f"{what}: the categories of '{name}' name one value twice")
                 found[name] = given[name]
             else:
-                found[name] = _categories(column_of(frame, name), what)
+                found[name] = categories_of(column_of(frame, name), what)
         return cls(tuple(frame.columns), found, kind if found else None)
 
     @property
@@ -98,15 +99,7 @@ class TableEncoder:
         Raises:
             DataError: for missing or unknown columns, texts where numbers were, and unknown categories.
         """
-        lacking = [name for name in self.columns if name not in frame.columns]
-        if lacking:
-            raise DataError(f"{what}: the columns {listed(lacking)} are missing; {nearest(lacking[0], frame.columns)}")
-        extra = [name for name in frame.columns if name not in self.columns]
-        if extra:
-            raise DataError(
-                f"{what}: {len(extra)} columns are not among the members' {len(self.columns)}: {listed(extra)}; "
-                "leave them out with drop"
-            )
+        need_columns(frame, self.columns, what)
         blocks = [self._block(column_of(frame, name), what) for name in self.columns]
         return np.concatenate(blocks, axis=1) if blocks else np.zeros((len(frame), 0))
 
@@ -119,31 +112,48 @@ class TableEncoder:
         name = str(column.name)
         if name not in self.categories:
             if not is_numeric(column):
-                _refuse_unusable(column, what)
+                refuse_unusable(column, what)
                 raise DataError(
                     f"{what}: the column '{name}' should hold numbers, got for instance "
                     f"{_first_text(column)!r} in row {_first_text_row(column)}"
                 )
-            return _numbers(column)[:, None]
+            return numbers(column)[:, None]
         known = self.categories[name]
         number = {value: i for i, value in enumerate(known)}
-        found, values = _factorized(column, what)
+        found, values = factorized(column, what)
         code_of = np.full(len(values) + 1, np.nan)  # the last stands for -1, a missing value
         for i, value in enumerate(values):
-            text = _canonical(value)
-            if text not in number and not _is_missing(value):
+            text = canonical(value)
+            if text not in number and not is_absent(value):
                 row = int(np.argmax(found == i)) + 1
                 raise DataError(
                     f"{what}: the column '{name}' holds '{text}' in row {row}, which is none of its "
                     f"{len(known)} known values ({listed(known)}); name every value with categories"
                 )
-            code_of[i] = number.get(text, np.nan) if not _is_missing(value) else np.nan
+            code_of[i] = number.get(text, np.nan) if not is_absent(value) else np.nan
         codes = code_of[found]
         if self.kind == "ordinal":
             return codes[:, None]
         hot = (codes[:, None] == np.arange(len(known))).astype(np.float64)
         hot[np.isnan(codes)] = np.nan
         return hot
+
+
+def need_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Refuse a table with other columns than the members'.
+
+    Raises:
+        DataError: naming those that are missing, or not wanted.
+    """
+    lacking = [name for name in columns if name not in frame.columns]
+    if lacking:
+        raise DataError(f"{what}: the columns {listed(lacking)} are missing; {nearest(lacking[0], frame.columns)}")
+    extra = [name for name in frame.columns if name not in columns]
+    if extra:
+        raise DataError(
+            f"{what}: {len(extra)} columns are not among the members' {len(columns)}: {listed(extra)}; "
+            "leave them out with drop"
+        )
 
 
 def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -160,7 +170,7 @@ def is_numeric(column: pd.Series) -> bool:
         return not isinstance(kind, pd.CategoricalDtype)
     if kind != np.dtype(object):
         return False
-    present = [value for value in column if not _is_missing(value)]
+    present = [value for value in column if not is_absent(value)]
     return all(isinstance(value, bool | np.bool_ | Decimal | Number) and not _complex(value) for value in present)
 
 
@@ -168,17 +178,19 @@ def _complex(value: Any) -> bool:
     return isinstance(value, complex | np.complexfloating)
 
 
-def _numbers(column: pd.Series) -> Array:
+def numbers(column: pd.Series) -> Float[Array, " n"]:
+    """The values of a numeric column, float64, NaN where they are missing."""
     if column.dtype == np.dtype(object):
-        return np.asarray([np.nan if _is_missing(value) else float(value) for value in column], dtype=np.float64)
+        return np.asarray([np.nan if is_absent(value) else float(value) for value in column], dtype=np.float64)
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _is_missing(value: Any) -> bool:
+def is_absent(value: Any) -> bool:
+    """True for a value that is not there: None, NaN, pandas' own missing values, an empty text."""
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value))) or value == ""
 
 
-def _factorized(column: pd.Series, what: str) -> tuple[Array, list[Any]]:
+def factorized(column: pd.Series, what: str) -> tuple[Array, list[Any]]:
     """For each row the index of its value among the distinct ones, -1 where it is missing; and those values."""
     try:
         codes, values = pd.factorize(column)
@@ -190,20 +202,30 @@ def _factorized(column: pd.Series, what: str) -> tuple[Array, list[Any]]:
     return codes, list(values)
 
 
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
     """One text for a value, the same whether it came from CSV, Parquet or memory."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return nfc(str(value))
 
 
-def _categories(column: pd.Series, what: str) -> tuple[str, ...]:
+def categories_of(column: pd.Series, what: str, listed: bool = False) -> tuple[str, ...]:
+    """The values of a column of texts, in natural order, or in their own for an ordered category.
+
+    Args:
+        column: with its name.
+        what: which records these are, for messages.
+        listed: whether the user has listed values of it: it is a category then, however many there are.
+
+    Raises:
+        DataError: when it holds another text in most records, or values that are no single text.
+    """
     if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
-        return tuple(_canonical(value) for value in column.dtype.categories)
-    codes, values = _factorized(column, what)
-    found = natural_order(_canonical(value) for value in values if not _is_missing(value))
+        return tuple(canonical(value) for value in column.dtype.categories)
+    codes, values = factorized(column, what)
+    found = natural_order(canonical(value) for value in values if not is_absent(value))
     present = int((codes >= 0).sum())
-    if len(found) > _MANY and 2 * len(found) > present:
+    if not listed and len(found) > _MANY and 2 * len(found) > present:
         raise DataError(
             f"{what}: the column '{column.name}' holds {len(found)} different texts in {present} records: "
             "it looks like a name or free text, which is no category; leave it out with drop, name it as id, "
@@ -212,7 +234,12 @@ def _categories(column: pd.Series, what: str) -> tuple[str, ...]:
     return found
 
 
-def _refuse_unusable(column: pd.Series, what: str) -> None:
+def refuse_unusable(column: pd.Series, what: str) -> None:
+    """Refuse columns that are neither numbers nor texts.
+
+    Raises:
+        DataError: for dates, times, complex and nested values.
+    """
     kind = column.dtype
     if isinstance(kind, pd.StringDtype):
         return
@@ -232,7 +259,7 @@ def _refuse_unusable(column: pd.Series, what: str) -> None:
 
 def _first_text_row(column: pd.Series) -> int:
     for row, value in enumerate(column):
-        if not _is_missing(value) and not isinstance(value, bool | np.bool_ | Decimal | Number):
+        if not is_absent(value) and not isinstance(value, bool | np.bool_ | Decimal | Number):
             return row + 1
     return 1
 

@@ -12,12 +12,13 @@ from seepage.core.errors import DataError, MissingExtra
 from seepage.core.progress import Listener, Progress
 from seepage.core.records import Records
 from seepage.core.spec import UNIT, InputSpec
-from seepage.core.vocabulary import Modality
+from seepage.core.vocabulary import Modality, Task
 from seepage.data.images import decode, image_shape, picture_array, strict_decoding
 from seepage.data.labels import class_numbers, listed, nearest, need_two_classes
 from seepage.data.layout import numeric, to_layout
 from seepage.data.reading import Reading
 from seepage.data.tables import even_rows, frame_records
+from seepage.data.targets import as_columns, target_values
 
 Array = np.ndarray
 _DEFAULT = Reading()
@@ -88,6 +89,12 @@ def read_huggingface(
         values = values.astype(declared) if declared in ("uint8", "uint16", "bool") else values
         x, modality = to_layout(values, spec, what)
     y, names = None, ()
+    if y_name is not None and reading.predicts is not Task.CLASSES:
+        targets = target_values(
+            as_columns(_labels(datasets, table, y_name), what), reading.predicts, what, lone=what == "members"
+        )
+        ids = tuple(str(row) for row in rows)
+        return Records(x=x, ids=ids, modality=modality, source=name, task=reading.predicts, targets=targets)
     if y_name is not None:
         feature = table.features[y_name]
         own = feature.names if isinstance(feature, datasets.ClassLabel) else None
@@ -123,7 +130,9 @@ def _one_split(datasets: Any, source: Any, split: str | None, what: str) -> Any:
 
 
 def _label_column(datasets: Any, table: Any, reading: Reading, labelled: bool, what: str) -> str | None:
-    chosen = reading.y or reading.target
+    if len(reading.targets) > 1:
+        raise DataError(f"{what}: one column of a Hugging Face dataset holds the target; export several to Parquet")
+    chosen = reading.y or next(iter(reading.targets), None)
     if chosen is not None:
         if chosen in table.column_names:
             return chosen
@@ -249,7 +258,8 @@ def _table(
     return frame_records(
         frame,
         labels,
-        reading=replace(reading, target=None),
+        # Of numbers and labels the target keeps its name.
+        reading=replace(reading, target=None if reading.predicts is Task.CLASSES else y_name),
         spec=spec,
         class_names=class_names,
         what=what,

@@ -108,7 +108,8 @@ def _as_column(values: Any, what: str) -> Array:
     if column.ndim != 1 or column.dtype.kind not in "iufbOUST":
         raise DataError(
             f"{what}: one class a record was wanted, whole numbers or names; "
-            f"got labels of shape {column.shape} and type {column.dtype}"
+            f"got labels of shape {column.shape} and type {column.dtype}; of a victim that predicts several labels or "
+            'numbers a record say task = "labels" or task = "values"'
         )
     if column.dtype.kind in "iuf":
         return column
@@ -140,7 +141,7 @@ def _from_numbers(
     if whole is None or not (whole == column).all():
         raise DataError(
             f"{what}: the target holds real numbers ({np.unique(column).size} different values); "
-            "classes were wanted: whole numbers or names"
+            'classes were wanted: whole numbers or names; of a victim that predicts numbers say task = "values"'
         )
     distinct = [int(value) for value in np.unique(whole)]
     if class_names is None:

@@ -33,7 +33,7 @@ def numeric(values: Any, what: str) -> Array:
         except (ValueError, TypeError) as error:
             raise DataError(
                 f"{what}: the records are objects that are no numbers, or differ in shape ({error}); "
-                "make them one numeric array"
+                "make them one numeric array, or give a data frame, which a scikit-learn pipeline is given as it is"
             ) from error
     if array.dtype.kind not in "fiub":
         hint = "; texts are read for language models only" if array.dtype.kind in "US" else ""
@@ -150,7 +150,8 @@ def _values(array: Array, spec: InputSpec | None, modality: Modality, what: str)
         if bad.any():
             raise DataError(
                 f"{what}: {int(bad.sum())} records hold NaN or infinite values, first record {int(np.argmax(bad))}; "
-                "drop or impute these records before auditing"
+                "drop or impute these records before auditing, or give a data frame: a scikit-learn pipeline is given "
+                "its missing values as they are"
             )
         return out
     return spec.check(out, what)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from seepage.core.errors import ConfigError, did_you_mean
 from seepage.core.records import Records
 from seepage.core.secrets import Profile
+from seepage.core.vocabulary import Task
 
 Array = np.ndarray
 
@@ -27,7 +28,7 @@ def profile(records: Records, columns: Sequence[str] = ()) -> Profile:
     Distances are Euclidean among standardised features, of more than 32 among their first 32 principal components.
 
     Args:
-        records: with classes.
+        records: with classes, numbers or labels.
         columns: columns of a table whose values are groups too.
 
     Raises:
@@ -35,15 +36,18 @@ def profile(records: Records, columns: Sequence[str] = ()) -> Profile:
     """
     from sklearn.neighbors import NearestNeighbors
 
-    labels, flat = records.labels(), _directions(records.x)
+    # Of numbers and of several labels there are no classes to be alone in, or to differ from.
+    classes = records.task is Task.CLASSES
+    labels, flat = records.labels() if classes else np.zeros(len(records), dtype=np.int64), _directions(records.x)
     k = min(NEIGHBOURS, max(len(records) - 1, 1))
     far, near = NearestNeighbors(n_neighbors=min(k + 1, len(records))).fit(flat).kneighbors(flat)
     far, near = far[:, 1:], near[:, 1:]
     apart = _own_distances(flat, labels, k)
     order = np.argsort(np.argsort(apart, kind="stable"), kind="stable")
     outlier = order / max(len(records) - 1, 1)
-    counts = np.bincount(labels, minlength=len(records.class_names))
-    groups = {} if len(records.class_names) > CLASSES else {"class": tuple(records.class_names[c] for c in labels)}
+    counts = np.bincount(labels)
+    named = classes and len(records.class_names) <= CLASSES
+    groups = {"class": tuple(records.class_names[c] for c in labels)} if named else {}
     part = np.minimum((outlier * PARTS).astype(int), PARTS - 1)
     groups["rarity"] = tuple(RARITY[i] for i in part)
     groups |= {column: column_groups(records, column) for column in columns}

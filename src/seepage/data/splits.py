@@ -12,7 +12,7 @@ from seepage.core.record import Check
 from seepage.core.records import Records, Splits, row_digests
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
-from seepage.core.vocabulary import Modality
+from seepage.core.vocabulary import Modality, Task
 from seepage.data.labels import listed, natural_key
 
 Array = np.ndarray
@@ -144,12 +144,21 @@ def only_classes(records: Records, names: Sequence[str]) -> Records:
 
 
 def without_overlap(splits: Splits) -> Splits:
-    """The splits with every non-member that equals a member in all values left out."""
+    """The splits with every non-member that equals a member in all values left out.
+
+    Raises:
+        DataError: when none is left.
+    """
     if splits.nonmembers is None:
         return splits
     rows, _ = _shared(splits.nonmembers, splits.members)
     keep = np.ones(len(splits.nonmembers), dtype=bool)
     keep[rows] = False
+    if not keep.any():
+        raise DataError(
+            f"every one of the {len(keep)} non-members is a member, equal in every value: give records that the victim "
+            "was not trained on"
+        )
     return replace(splits, nonmembers=splits.nonmembers[keep])
 
 
@@ -249,6 +258,10 @@ def _alike(records: Records, members: Records, what: str) -> None:
             f"{what}: records should be like the members, {members.modality} of shape {members.x.shape[1:]}; "
             f"got {records.modality} of shape {records.x.shape[1:]}"
         )
+    if records.labelled and (records.task is not members.task or len(records.outputs) != len(members.outputs)):
+        raise DataError(
+            f"{what}: their targets should be those of the members: {_predicted(members)}; got {_predicted(records)}"
+        )
     if records.features and members.features and records.features != members.features:
         odd = next(
             (i for i, pair in enumerate(zip(records.features, members.features, strict=True)) if len(set(pair)) > 1)
@@ -257,6 +270,12 @@ def _alike(records: Records, members: Records, what: str) -> None:
             f"{what}: the columns should be the members'; column {odd + 1} is '{records.features[odd]}', "
             f"theirs '{members.features[odd]}'"
         )
+
+
+def _predicted(records: Records) -> str:
+    if records.task is Task.CLASSES:
+        return f"{len(records.class_names)} classes"
+    return f"{len(records.outputs)} {records.task} a record"
 
 
 def _enough(members: Records) -> Check:

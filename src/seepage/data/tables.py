@@ -19,10 +19,12 @@ from jaxtyping import Float
 from seepage.core.errors import DataError
 from seepage.core.records import Records
 from seepage.core.spec import InputSpec
-from seepage.core.vocabulary import Modality
-from seepage.data.encoding import TableEncoder, column_of
+from seepage.core.vocabulary import Modality, Task
+from seepage.data.encoding import TableEncoder, column_of, is_absent
 from seepage.data.labels import class_numbers, is_missing, listed, nearest, need_two_classes, nfc
+from seepage.data.own_form import OwnForm
 from seepage.data.reading import Reading
+from seepage.data.targets import absent, as_columns, names_of, target_values
 
 Array = np.ndarray
 _log = logging.getLogger(__name__)
@@ -208,12 +210,15 @@ def frame_records(
         DataError: for a missing target (did you mean), columns that are not numbers without an encoding,
             missing, infinite or too large values, a single class, repeated ids.
     """
-    frame, labels = _named(frame, what), None if labels is None else _one_column(labels, what)
+    task = reading.predicts
+    outputs = names_of(labels) or reading.targets
+    if labels is not None:
+        labels = _one_column(labels, what) if task is Task.CLASSES else as_columns(labels, what)
+    frame = _named(frame, what)
     if labels is not None and len(labels) != len(frame):
         raise DataError(f"{what}: {len(frame)} records came with {len(labels)} labels")
-    if labels is None and reading.target is not None and (labelled or reading.target in frame.columns):
-        _need_column(frame, reading.target, "target", what)
-        labels = column_of(frame, reading.target).to_numpy()
+    if labels is None:
+        labels = target_columns(frame, reading, what, labelled)
     if labels is None and labelled:
         raise DataError(
             f"{what}: name the column that holds the class with target; the columns are {listed(map(str, frame))}"
@@ -224,18 +229,29 @@ def frame_records(
         _check_ids(ids, reading.id, what)
     features = feature_columns(frame, reading, what)
     encoder = reading.encode
-    if not isinstance(encoder, TableEncoder):
+    if encoder == "own":
+        encoder = OwnForm.fit([features], reading.categories)
+    elif not isinstance(encoder, TableEncoder | OwnForm):
         encoder = TableEncoder.fit(features, encoder, reading.categories, what)
     wide = encoder.transform(features, what)
     names = encoder.features
     if not names:
         raise DataError(f"{what}: no feature column is left beside the target; the columns are {listed(frame)}")
-    keep = _complete(wide, labels, names, reading, what)
+    gaps = _gaps(encoder, features) if isinstance(encoder, OwnForm) else np.zeros(len(wide), dtype=bool)
+    keep = _complete(wide, labels, names, reading, what, gaps)
     x = _narrow(wide[keep], names, what)
-    if spec is not None:
+    form = encoder if isinstance(encoder, OwnForm) else None
+    if spec is not None and form is None:
         x, names = _in_order(x, names, spec, what)
-    y, found = None, tuple(class_names or ())
-    if labels is not None:
+    elif spec is not None and spec.form is None:
+        raise DataError(
+            f'{what}: a table in its own form (encode = "own") says itself what one record is: leave out the '
+            "victim's input"
+        )
+    y, found, targets = None, tuple(class_names or ()), None
+    if labels is not None and task is not Task.CLASSES:
+        targets = target_values(labels[keep], task, what, outputs, lone=what == "members")
+    elif labels is not None:
         y, found = class_numbers(labels[keep], class_names, what)
         if labelled and class_names is None:
             need_two_classes(y, what)
@@ -247,9 +263,34 @@ def frame_records(
         modality=Modality.TABLE,
         features=names,
         source=source,
+        task=task,
+        targets=targets,
+        outputs=outputs if targets is not None else (),
+        form=form,
     )
     records = evenly(records, reading.limit)
     return records if spec is None else _checked(records, spec, what)
+
+
+def target_columns(frame: pd.DataFrame, reading: Reading, what: str, labelled: bool = True) -> Array | None:
+    """What the columns named by `reading.target` hold: (n,) of a single class column, else (n, d); None without any.
+
+    Raises:
+        DataError: for a column that does not exist (did you mean), and for several columns of classes.
+    """
+    names = list(reading.targets)
+    if not names or not (labelled or set(names) <= set(frame.columns)):
+        return None
+    for name in names:
+        _need_column(frame, name, "target", what)
+    if reading.predicts is not Task.CLASSES:
+        return frame[names].to_numpy()
+    if len(names) > 1:
+        raise DataError(
+            f"{what}: target names {len(names)} columns, and a class is one; say what the victim predicts: "
+            'task = "labels" (0 or 1 for each) or task = "values" (numbers)'
+        )
+    return column_of(frame, names[0]).to_numpy()
 
 
 def feature_columns(frame: pd.DataFrame, reading: Reading, what: str = "members") -> pd.DataFrame:
@@ -262,9 +303,9 @@ def feature_columns(frame: pd.DataFrame, reading: Reading, what: str = "members"
     """
     frame = _named(frame, what)
     for name in reading.drop:
-        if not isinstance(reading.encode, TableEncoder):
+        if not isinstance(reading.encode, TableEncoder | OwnForm):
             _need_column(frame, name, "drop", what)
-    gone = {*reading.drop, *(name for name in (reading.target, reading.id) if name is not None)}
+    gone = {*reading.drop, *reading.targets, *(() if reading.id is None else (reading.id,))}
     rest = frame.drop(columns=[name for name in frame.columns if name in gone])
     if "" in rest.columns:
         raise DataError(
@@ -321,18 +362,33 @@ def _check_ids(ids: tuple[str, ...], column: str, what: str) -> None:
         seen.add(name)
 
 
-def _complete(wide: Array, labels: Array | None, names: tuple[str, ...], reading: Reading, what: str) -> Array:
+def _gaps(form: OwnForm, features: pd.DataFrame) -> Array:
+    """(n,) which records have a missing value somewhere: in its own form a table keeps them."""
+    gone = [column_of(features, name).map(is_absent).to_numpy(dtype=bool) for name in form.columns]
+    return np.logical_or.reduce(gone) if gone else np.zeros(len(features), dtype=bool)
+
+
+def _complete(
+    wide: Array, labels: Array | None, names: tuple[str, ...], reading: Reading, what: str, gaps: Array
+) -> Array:
     """The rows whose values are all there; every row, or an error, unless missing = "drop"."""
     bad = ~np.isfinite(wide)
     if reading.missing == "drop":
         labels = np.zeros(len(wide)) if labels is None else labels
-        unlabelled = np.asarray([is_missing(label) for label in labels], dtype=bool)
-        keep = np.nonzero(~bad.any(axis=1) & ~unlabelled)[0]
+        unlabelled = (
+            absent(labels) if labels.ndim == 2 else np.asarray([is_missing(label) for label in labels], dtype=bool)
+        )
+        keep = np.nonzero(~bad.any(axis=1) & ~unlabelled & ~gaps)[0]
         if not len(keep):
             raise DataError(f"{what}: every one of {len(wide)} records has a missing or infinite value")
         if len(keep) < len(wide):
             _log.warning("%s: %d of %d records with missing values dropped", what, len(wide) - len(keep), len(wide))
         return keep
+    if reading.missing == "error" and gaps.any():
+        raise DataError(
+            f"{what}: {int(gaps.sum())} records have missing values, first in row {int(np.argmax(gaps)) + 1}; impute "
+            'them, or set missing = "drop", or "keep" where the victim takes them'
+        )
     if bad.any():
         column = int(np.argmax(bad.any(axis=0)))
         row = int(np.argmax(bad[:, column]))

@@ -90,7 +90,7 @@ def _from_table(
     names = [str(name) for name in frame.columns]
     if column is None:
         raise ConfigError(f"{what}: {path.name} is a table: say which column holds the texts, as text = '{names[0]}'")
-    for name in (column, reading.id, reading.target):
+    for name in (column, reading.id, *reading.targets):
         if name is not None and name not in names:
             raise DataError(f"{what}: {path.name} has no column '{name}': {did_you_mean(name, names)}")
     found = frame[column]
@@ -103,7 +103,7 @@ def _from_table(
     if not all(isinstance(value, str) for value in values):
         raise DataError(f"{what}: column '{column}' of {path.name} holds values of type {found.dtype}, no texts")
     ids = [f"row {row + 1}" for row in range(len(found))] if reading.id is None else [str(v) for v in frame[reading.id]]
-    classes = None if reading.target is None else frame[reading.target].to_numpy()
+    classes = frame[reading.targets[0]].to_numpy() if reading.targets else None
     return _records(values, ids, path.name, reading, what, classes, class_names)
 
 

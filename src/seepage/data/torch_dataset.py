@@ -11,11 +11,12 @@ from seepage.core.errors import DataError
 from seepage.core.progress import Listener, Progress
 from seepage.core.records import Records
 from seepage.core.spec import InputSpec
-from seepage.core.vocabulary import Modality
+from seepage.core.vocabulary import Modality, Task
 from seepage.data.images import image_shape, picture_array, strict_decoding
 from seepage.data.labels import class_numbers, need_two_classes
 from seepage.data.layout import is_torch, numeric, tensor_array, to_layout
 from seepage.data.reading import Reading
+from seepage.data.targets import as_columns, target_values
 
 Array = np.ndarray
 _DEFAULT = Reading()
@@ -87,8 +88,11 @@ def read_dataset(
             f"record {odd} another; resize in the dataset's transform"
         )
     x, modality = to_layout(numeric(np.stack(records), what), spec, what)
-    y, names = None, ()
-    if all(label is not None for label in labels):
+    y, names, targets = None, (), None
+    if reading.predicts is not Task.CLASSES and all(label is not None for label in labels):
+        plain = [tensor_array(label) if is_torch(label) else label for label in labels]
+        targets = target_values(as_columns(plain, what), reading.predicts, what, lone=what == "members")
+    elif all(label is not None for label in labels):
         plain = [tensor_array(label) if is_torch(label) else label for label in labels]
         y, names = _numbers(np.asarray(plain), dataset, class_names, what)
         if labelled and class_names is None:
@@ -102,6 +106,8 @@ def read_dataset(
         ids=tuple(str(row) for row in rows),
         modality=modality,
         source=type(dataset).__name__,
+        task=reading.predicts,
+        targets=targets,
     )
 
 

@@ -39,6 +39,12 @@ _CLOSE = {
     Access.TEXT: "Filter what the model writes against the training text, and remove duplicates from that text.",
 }
 
+# Of victims that answer numbers or labels instead of classes there is no single label to answer with.
+_CLOSE_NUMBERS = (
+    "Answer with less: numbers rounded as coarsely as their use allows, or probabilities to a digit. Measure it as a "
+    "[[defense]]."
+)
+
 _RETRAIN = {
     Leak.INVERSION: "Retraining can help where closing access cannot: fewer epochs, label smoothing, "
     "or training with differential privacy. Measure it; do not assume it.",
@@ -60,7 +66,7 @@ def next_steps(record: AuditRecord, leak: Leak, verdict: Verdict) -> list[str]:
     findings = [f for f in record.findings if f.leak is leak]
     made = [pair for pair in pairs(record) if pair.bare.leak is leak]
     if verdict.verdict == "leaks":
-        return _close(findings) + _defenses(made) + _retrain(leak, findings)
+        return _close(findings, record.data.get("task") is not None) + _defenses(made) + _retrain(leak, findings)
     if verdict.verdict == "inconclusive":
         return _sharpen(findings, verdict) + _failed(findings) + _defenses(made)
     if verdict.verdict == "no leak found":
@@ -88,10 +94,11 @@ def _proven(findings: Sequence[Finding]) -> list[Finding]:
     return [f for f in measured(findings) if f.score and f.score.leakage and f.score.leakage.low > 0]
 
 
-def _close(findings: Sequence[Finding]) -> list[str]:
+def _close(findings: Sequence[Finding], numbers: bool) -> list[str]:
     leaky = [f for f in _proven(findings) if not defended(f)]
     seen = {access for f in leaky for access in f.needs or f.access}
-    steps = [_CLOSE[access] for access in _OPENNESS if access in seen][:2]
+    closing = {**_CLOSE, Access.SCORES: _CLOSE_NUMBERS} if numbers else _CLOSE
+    steps = [closing[access] for access in _OPENNESS if access in seen][:2]
     asked = [f.queries for f in leaky if f.queries and not {Access.WEIGHTS, Access.UPDATES} & set(f.access)]
     if asked:
         steps.append(

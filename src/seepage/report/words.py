@@ -121,10 +121,22 @@ _HOLDING = {
 }
 
 
-def actor(finding: Finding) -> str:
-    """Who attacked, with what in hand: `an adversary holding the model's weights`."""
+_TOLD = {
+    "values": "who sees only the numbers the model answers with",
+    "labels": "who sees only how likely each label is",
+}
+
+
+def actor(finding: Finding, task: object = None) -> str:
+    """Who attacked, with what in hand: `an adversary holding the model's weights`.
+
+    Args:
+        finding: what came of it.
+        task: what the model answers, where that is no class (`data.task`).
+    """
     # The order of _HOLDING is from the most to the least that can be seen of a classifier.
     held = next((words for access, words in _HOLDING.items() if access in finding.access), "")
+    held = _TOLD.get(str(task), held)
     text = f"an adversary {held}".rstrip()
     if finding.queries and not {Access.WEIGHTS, Access.UPDATES} & set(finding.access):
         text += f", after {finding.queries:,} queries,"
@@ -163,7 +175,7 @@ def lead(record: AuditRecord, finding: Finding) -> Sentence:
     score = finding.score
     if score is None or score.value is None:
         return said(f"{finding.title} gave no value.")
-    who, noun = _capital(actor(finding)), noun_of(record, score)
+    who, noun = _capital(actor(finding, record.data.get("task"))), noun_of(record, score)
     k = _rank_of(score.name)
     if finding.leak is Leak.INVERSION and k is not None:
         made = "pictures" if is_picture(record) else "records"
@@ -179,7 +191,7 @@ def lead(record: AuditRecord, finding: Finding) -> Sentence:
     if finding.leak is Leak.MEMBERSHIP and score.name.startswith("auc"):
         return said(
             "Shown one record that was trained on and one that was not, ",
-            f"{actor(finding)} picks the right one ",
+            f"{actor(finding, record.data.get('task'))} picks the right one ",
             Part(f"{round(score.value * 100)} times in 100", strong=True),
             ". ",
         ) + _odds(score)

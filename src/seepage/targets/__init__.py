@@ -3,12 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from seepage.targets.wrap import infer_spec, open_encoder, open_victim, wrap
+from seepage.targets.wrap import infer_spec, open_encoder, open_victim, takes_tables, task_told, wrap
 
 if TYPE_CHECKING:
     from seepage.targets.callable import CallableModel, load_callable
     from seepage.targets.encoder import CallableEncoder, FolderEncoder, load_encoder
     from seepage.targets.onnx import OnnxModel
+    from seepage.targets.predictors import Predictor
     from seepage.targets.remote import HttpModel
     from seepage.targets.sklearn import SklearnModel, load_sklearn
     from seepage.targets.torch import TorchModel
@@ -22,6 +23,7 @@ _WHERE = {
     "load_encoder": "encoder",
     "HttpModel": "remote",
     "OnnxModel": "onnx",
+    "Predictor": "predictors",
     "SklearnModel": "sklearn",
     "load_sklearn": "sklearn",
     "TorchModel": "torch",
@@ -35,6 +37,7 @@ __all__ = [
     "FolderEncoder",
     "HttpModel",
     "OnnxModel",
+    "Predictor",
     "SklearnModel",
     "TorchModel",
     "infer_spec",
@@ -45,6 +48,8 @@ __all__ = [
     "load_torch",
     "open_encoder",
     "open_victim",
+    "takes_tables",
+    "task_told",
     "wrap",
 ]
 

@@ -66,6 +66,26 @@ def as_batch(spec: InputSpec, x: Array) -> Float[Array, " n ..."]:
     return x
 
 
+def prepared(spec: InputSpec, x: Float[Array, " n ..."]) -> Any:
+    """Records as a victim of functions takes them: prepared as the spec says, or the table they came from."""
+    return spec.prepare(x) if spec.form is None else spec.form.frame(x)
+
+
+def refuse_table(spec: InputSpec, who: str) -> None:
+    """Refuse a table in its own form: `who` takes numbers.
+
+    Raises:
+        ModelError: naming the columns that are none.
+    """
+    if spec.form is None:
+        return
+    texts = ", ".join(f"'{name}'" for name in spec.form.texts[:5]) or "none"
+    raise ModelError(
+        f"{who} takes numbers, and the table was read in its own form (columns that are no numbers: {texts}): choose "
+        'encode = "onehot" or "ordinal" as its training did, or wrap it in a function that takes the table'
+    )
+
+
 def probe_records(spec: InputSpec, n: int = 4) -> Float[Array, " n ..."]:
     """`n` records to ask a new victim about: the middle of the bounds, then uniform draws within them."""
     unit = stream(0, "targets", "probe").uniform(size=(n, *spec.shape)).astype(np.float32)
@@ -310,6 +330,7 @@ def spec_text(spec: InputSpec) -> bytes:
         spec.layout,
         spec.channels,
         spec.features,
+        *(() if spec.form is None else (repr(spec.form),)),
     )
     return repr(parts).encode()
 

@@ -20,6 +20,7 @@ from seepage.targets.answers import (
     label_column,
     one_hot,
     positive,
+    prepared,
     probe_records,
     to_logits,
     to_scores,
@@ -31,7 +32,8 @@ Array = np.ndarray
 class CallableModel:
     """A function as a victim.
 
-    The function takes a float32 array of prepared records, (n, *spec.shape) in `spec.layout`, and
+    The function takes a float32 array of prepared records, (n, *spec.shape) in `spec.layout` (of a table read in its
+    own form: that table, as a pandas data frame), and
     answers (n, classes) scores, or n labels: whole numbers or texts. A victim of labels offers
     nothing more. (n,) numbers that are not whole are the scores of class 1 of two.
 
@@ -142,17 +144,16 @@ class CallableModel:
         return to_logits(self._rows(self._ask(x), len(x)), "logits") if len(x) else np.zeros((0, self._classes))
 
     def _ask(self, x: Array) -> Array:
-        prepared = self._spec.prepare(x)
         step = int(self._batch or max(len(x), 1))
         parts: list[Array] = []
         for i in range(0, len(x), step):
             try:
-                answer = _as_array(self._fn(prepared[i : i + step]))
+                answer = _as_array(self._fn(prepared(self._spec, x[i : i + step])))
             except SeepageError:
                 raise
             except Exception as error:
                 raise ModelError(f"{self._who} failed ({type(error).__name__}: {error})") from error
-            n = len(prepared[i : i + step])
+            n = len(x[i : i + step])
             if answer.ndim == 0 or len(answer) != n:
                 raise ModelError(f"{self._who} was given {n} records and answered an array of shape {answer.shape}")
             parts.append(answer)

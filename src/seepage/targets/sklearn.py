@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class SklearnModel:
             that order by name. Without it the columns stay in the order of `classes_`, except that
             whole numbers among more `classes` go to the columns they name.
         family: the architecture family; by the estimator's module when not given.
+        data_names: the same as `class_names`, for an estimator whose labels are these names, and for no other.
 
     Raises:
         ModelError: when it is not a fitted single-output classifier for such records.
@@ -108,14 +109,21 @@ class SklearnModel:
         *,
         class_names: Sequence[str] = (),
         family: str | None = None,
+        data_names: Sequence[str] = (),
     ):
+        if not class_names and classes in (None, len(data_names)) and _goes_by(estimator, data_names):
+            class_names = data_names
         declared = agreed_classes(classes, class_names, _WHO)
-        _check_fitted(estimator)
+        check_fitted(estimator)
         labels = getattr(estimator, "classes_", None)
         if labels is None or np.ndim(labels) != 1 or not hasattr(estimator, "predict"):
             raise ModelError(
                 f"a classifier with one output was wanted; this {type(estimator).__name__} has "
-                + ("no classes_" if labels is None else "several outputs, each with classes of its own")
+                + (
+                    'no classes_; if it predicts numbers, say task = "values"'
+                    if labels is None
+                    else 'several outputs, each with classes of its own; if each is a yes or no, say task = "labels"'
+                )
             )
         self._estimator = estimator
         self._spec = spec
@@ -124,7 +132,7 @@ class SklearnModel:
         self._classes = declared or len(self._labels)
         self._family = family or family_of(estimator)
         self._scored = hasattr(estimator, "predict_proba")
-        self._names = _column_names(estimator, spec)
+        self._names = column_names(estimator, spec)
 
     @property
     def spec(self) -> InputSpec:
@@ -164,12 +172,8 @@ class SklearnModel:
         x = as_batch(self._spec, x)
         if not len(x):
             return np.zeros((0, self._classes))
-        flat = self._spec.prepare(x).reshape(len(x), -1).astype(np.float64)
-        given: Any = flat if self._names is None else pd.DataFrame(flat, columns=list(self._names[0]))[self._names[1]]
-        try:
-            answer = self._estimator.predict_proba(given) if self._scored else self._estimator.predict(given)
-        except Exception as error:
-            raise ModelError(f"{_WHO} failed ({type(error).__name__}: {error})") from error
+        given = as_given(self._spec, self._names, x)
+        answer = asked(self._estimator.predict_proba if self._scored else self._estimator.predict, given)
         if not self._scored:
             own = dict(zip(self._labels, self._columns, strict=True))
             return one_hot(np.array([own[label] for label in np.asarray(answer).tolist()]), self._classes)
@@ -188,6 +192,7 @@ def load_sklearn(
     family: str | None = None,
     trust_types: Sequence[str] = (),
     trust_pickle: bool = False,
+    data_names: Sequence[str] = (),
 ) -> SklearnModel:
     """A victim from a `.skops` file or, with permission, a `.pkl`, `.pickle` or `.joblib` file.
 
@@ -199,23 +204,28 @@ def load_sklearn(
         family: as for `SklearnModel`.
         trust_types: types that a `.skops` file may hold beside those known to be harmless, by full name.
         trust_pickle: whether the file may run code while it is loaded.
+        data_names: as for `SklearnModel`.
 
     Raises:
         TrustError: for a pickle without permission, and for types in a skops file not known to be
             harmless, with their names.
         ModelError: for a file that is missing, damaged, or holds no fitted classifier.
     """
+    estimator = load_estimator(path, trust_types, trust_pickle)
+    return SklearnModel(estimator, spec, classes, class_names=class_names, family=family, data_names=data_names)
+
+
+def load_estimator(path: str | Path, trust_types: Sequence[str] = (), trust_pickle: bool = False) -> Any:
+    """The estimator in a file: arguments and errors are those of `load_sklearn`."""
     found = existing(path, "estimator")
     if found.suffix in PICKLED:
-        estimator = unpickle(found, joblib.load, trust_pickle, _CONVERT)
-    elif found.suffix == ".skops":
-        estimator = _from_skops(found, trust_types, trust_pickle)
-    else:
-        raise ModelError(
-            f"estimator: '{found.name}' is of no known kind; .skops files can be read, "
-            f"and {', '.join(PICKLED)} with trust_pickle"
-        )
-    return SklearnModel(estimator, spec, classes, class_names=class_names, family=family)
+        return unpickle(found, joblib.load, trust_pickle, _CONVERT)
+    if found.suffix == ".skops":
+        return _from_skops(found, trust_types, trust_pickle)
+    raise ModelError(
+        f"estimator: '{found.name}' is of no known kind; .skops files can be read, "
+        f"and {', '.join(PICKLED)} with trust_pickle"
+    )
 
 
 def _from_skops(path: Path, trust_types: Sequence[str], trust_pickle: bool) -> Any:
@@ -234,7 +244,12 @@ def _from_skops(path: Path, trust_types: Sequence[str], trust_pickle: bool) -> A
     return unpickle(path, lambda p: skops.io.load(p, trusted=list(untrusted)), True, _CONVERT)
 
 
-def _check_fitted(estimator: Any) -> None:
+def check_fitted(estimator: Any) -> None:
+    """Refuse an estimator that was not fitted.
+
+    Raises:
+        ModelError: when scikit-learn says so.
+    """
     # Estimators that only look like scikit-learn's are known to be fitted by their `classes_`.
     if not isinstance(estimator, BaseEstimator):
         return
@@ -244,23 +259,68 @@ def _check_fitted(estimator: Any) -> None:
         raise ModelError(f"this {type(estimator).__name__} is not fitted: call fit() before auditing it") from error
 
 
-def _column_names(estimator: Any, spec: InputSpec) -> tuple[tuple[str, ...], list[str]] | None:
-    """The names of a record's columns and the order in which the estimator wants them; None for no names."""
+def _goes_by(estimator: Any, names: Sequence[str]) -> bool:
+    """Whether the labels of an estimator are texts, all among `names`: scikit-learn sorts them in another order."""
+    labels = getattr(estimator, "classes_", None)
+    if labels is None or np.ndim(labels) != 1:
+        return False
+    known = np.asarray(labels).tolist()
+    return all(isinstance(label, str) for label in known) and set(known) <= set(names)
+
+
+Names = tuple[tuple[str, ...], list[str]]
+
+
+def as_given(spec: InputSpec, names: Names | None, x: Float[Array, " n ..."]) -> Any:
+    """Records as an estimator takes them: rows of float64, with their names where it was fitted with names.
+
+    A table in its own form is given as it is; to an estimator that was fitted without names, as an array of objects.
+    """
+    if spec.form is not None:
+        frame = spec.form.frame(x)
+        return frame.to_numpy(dtype=object) if names is None else frame[names[1]]
+    flat = spec.prepare(x).reshape(len(x), -1).astype(np.float64)
+    return flat if names is None else pd.DataFrame(flat, columns=list(names[0]))[names[1]]
+
+
+def asked(method: Callable[[Any], Any], given: Any) -> Any:
+    """What a method of an estimator answers.
+
+    Raises:
+        ModelError: whatever it raises.
+    """
+    try:
+        return method(given)
+    except Exception as error:
+        hint = ""
+        if isinstance(given, pd.DataFrame) and given.isna().to_numpy().any():
+            hint = '; if missing values are what it does not take, set missing = "drop"'
+        raise ModelError(f"{_WHO} failed ({type(error).__name__}: {str(error).splitlines()[0]}{hint})") from error
+
+
+def column_names(estimator: Any, spec: InputSpec) -> Names | None:
+    """The names of a record's columns and the order in which the estimator wants them; None for no names.
+
+    Raises:
+        ModelError: when it was fitted on other columns, or on more or fewer.
+    """
     wanted = getattr(estimator, "n_features_in_", None)
-    if wanted is not None and int(wanted) != spec.size:
+    columns = spec.size if spec.form is None else len(spec.form.columns)
+    named = getattr(estimator, "feature_names_in_", None) is not None and spec.form is not None
+    if wanted is not None and int(wanted) != columns and not named:
         raise ModelError(
-            f"{_WHO} takes {int(wanted)} features, but a record of shape {spec.shape} holds {spec.size}; "
+            f"{_WHO} takes {int(wanted)} features, but a record of shape {spec.shape} holds {columns}; "
             "declare the victim's own shape under [victim] input"
         )
     fitted = getattr(estimator, "feature_names_in_", None)
     if fitted is None:
         return None
     order = [str(name) for name in fitted]
-    given = spec.features or tuple(order)
+    given = (spec.features if spec.form is None else spec.form.columns) or tuple(order)
     if set(given) != set(order) or len(given) != len(order):
         strange = sorted(set(given) ^ set(order))
         raise ModelError(
             f"{_WHO} was fitted on other columns than the records have: {', '.join(strange[:5])} "
-            "are on one side only; give the same columns, or drop the names from the input"
+            "are on one side only; give the same columns: leave others out with drop"
         )
     return given, order

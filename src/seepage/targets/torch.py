@@ -4,7 +4,7 @@ import ast
 import copy
 import inspect
 import textwrap
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -141,6 +141,58 @@ class Differentiable(nn.Module):
         return out.clamp_min(LEAST_LOG) if self.outputs == "log_probabilities" else p.clamp_min(least).log()
 
 
+def frozen(module: nn.Module) -> nn.Module:
+    """A copy of a user's network that asks for no gradients; its own mode and gradients are left alone.
+
+    Raises:
+        ModelError: for weights that were never loaded or are not finite, and a network that cannot be copied.
+    """
+    _check_weights(module)
+    try:
+        network = copy.deepcopy(module)
+    except Exception as error:
+        raise ModelError(
+            f"the network cannot be copied ({error}); detach tensors that it keeps from a forward pass, "
+            "or build it afresh and load its weights"
+        ) from error
+    return network.requires_grad_(False)
+
+
+def network_digest(network: nn.Module, *declared: bytes) -> str:
+    """SHA-256 over the structure, what was declared, the source of the user's own layers and every weight."""
+    parts = [str(network).encode(), *declared]
+    parts += sorted(_source(kind).encode() for kind in {type(layer) for layer in network.modules()})
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), flat.view(torch.uint8).numpy().tobytes()]
+    return digest(*parts)
+
+
+def rows_of(spec: InputSpec, batch: int, x: Float[Array, " n ..."], ask: Callable[[Tensor], Tensor]) -> Array:
+    """What `ask` answers to records (n, *spec.shape), `batch` of them at a time: (n, k) float64.
+
+    Raises:
+        DataError: for records of another shape, or that are not finite.
+        ModelError: when it fails, or answers something else than rows of finite numbers.
+    """
+    x = as_batch(spec, x)
+    rows: list[Array] = []
+    # An empty batch still passes through once, as a single record, to learn the width.
+    for part in [x[i : i + batch] for i in range(0, len(x), batch)] or [probe_records(spec, 1)]:
+        try:
+            with torch.no_grad():
+                answer = ask(torch.tensor(part))
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"the network failed on records of shape {part.shape} ({_first_line(error)}); "
+                "it takes records prepared as [victim] input declares"
+            ) from error
+        rows.append(as_rows(answer.double().cpu().numpy(), len(part), "the network"))
+    return np.concatenate(rows)[: len(x)]
+
+
 class TorchModel:
     """A `torch.nn.Module` as a victim.
 
@@ -178,15 +230,7 @@ class TorchModel:
         self._spec = spec
         self._outputs = choice("outputs", outputs, OUTPUTS)
         self._batch = int(batch)
-        _check_weights(module)
-        try:
-            network = copy.deepcopy(module)
-        except Exception as error:
-            raise ModelError(
-                f"the network cannot be copied ({error}); detach tensors that it keeps from a forward pass, "
-                "or build it afresh and load its weights"
-            ) from error
-        network.requires_grad_(False)
+        network = frozen(module)
         self._module = Differentiable(network, spec, self._outputs).eval()
         self._family = family or family_of(network)
         self._last_linear, found = self._probe()
@@ -214,13 +258,7 @@ class TorchModel:
     @cached_property
     def fingerprint(self) -> str | None:
         """SHA-256 over the structure, the source of the user's own layers, every weight and the declaration."""
-        network = self._module.network
-        parts = [str(network).encode(), self._outputs.encode(), spec_text(self._spec)]
-        parts += sorted(_source(kind).encode() for kind in {type(layer) for layer in network.modules()})
-        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), flat.view(torch.uint8).numpy().tobytes()]
-        return digest(*parts)
+        return network_digest(self._module.network, self._outputs.encode(), spec_text(self._spec))
 
     def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
         """(n, classes) probabilities, float64; each row sums to one.
@@ -262,22 +300,7 @@ class TorchModel:
         return copy.deepcopy(self._module)
 
     def _rows(self, x: Array, ask: Any) -> Array:
-        x = as_batch(self._spec, x)
-        rows: list[Array] = []
-        # An empty batch still passes through once, as a single record, to learn the width.
-        for part in [x[i : i + self._batch] for i in range(0, len(x), self._batch)] or [probe_records(self._spec, 1)]:
-            try:
-                with torch.no_grad():
-                    answer = ask(torch.tensor(part))
-            except ModelError:
-                raise
-            except Exception as error:
-                raise ModelError(
-                    f"the network failed on records of shape {part.shape} ({_first_line(error)}); "
-                    "it takes records prepared as [victim] input declares"
-                ) from error
-            rows.append(as_rows(answer.double().cpu().numpy(), len(part), "the network"))
-        return np.concatenate(rows)[: len(x)]
+        return rows_of(self._spec, self._batch, x, ask)
 
     def _probe(self) -> tuple[str | None, int]:
         """Ask about a few records: the name of the last linear layer that ran, and the number of classes."""

@@ -15,8 +15,9 @@ from seepage.core.errors import ConfigError, DataError, ModelError, did_you_mean
 from seepage.core.records import Records, Splits
 from seepage.core.registry import load
 from seepage.core.spec import UNIT, Bounds, InputSpec
-from seepage.core.victim import Model, TextEncoder
-from seepage.core.vocabulary import Modality
+from seepage.core.victim import Model, TextEncoder, task_of
+from seepage.core.vocabulary import Modality, Task
+from seepage.targets.answers import refuse_table
 
 Array = np.ndarray
 
@@ -29,6 +30,15 @@ _KINDS = {
     "callable": "seepage.targets.callable:load_callable",
     "encoder": "seepage.targets.encoder:load_encoder",
 }
+# The same for victims that predict numbers or labels; any other kind is wrapped in a function.
+_PREDICTORS = {
+    "torch": "seepage.targets.torch_predictors:load_torch_predictor",
+    "sklearn": "seepage.targets.sklearn_predictors:load_sklearn_predictor",
+    "callable": "seepage.targets.predictors:function_predictor",
+}
+# Kinds that take numbers alone.
+_NUMBERS_ONLY = ("torch", "onnx", "http")
+_LIVE = "seepage.targets."
 # What answers vectors for texts is no classifier: `open_encoder` makes it.
 _ENCODER = "encoder"
 _SUFFIXES = {
@@ -45,7 +55,7 @@ _SUFFIXES = {
 }
 # The first parameter of a kind's constructor that names a file or an address, for `wrap`.
 _WHERE = {"torch": "weights", "sklearn": "path", "onnx": "path", "http": "url", "encoder": "path"}
-_NOT_OPTIONS = frozenset({"self", "spec", "trust_pickle"})
+_NOT_OPTIONS = frozenset({"self", "spec", "trust_pickle", "task", "count", "data_names"})
 
 
 def kinds() -> tuple[str, ...]:
@@ -67,7 +77,16 @@ def file_option(kind: str) -> str | None:
     return None if kind == "http" else _WHERE.get(kind)
 
 
-def open_victim(kind: str, spec: InputSpec, options: Mapping[str, Any], trust_pickle: bool = False) -> Model:
+def open_victim(
+    kind: str,
+    spec: InputSpec,
+    options: Mapping[str, Any],
+    trust_pickle: bool = False,
+    *,
+    task: Task = Task.CLASSES,
+    count: int = 0,
+    like: Records | None = None,
+) -> Model:
     """A victim from the values of an audit file.
 
     Args:
@@ -76,6 +95,10 @@ def open_victim(kind: str, spec: InputSpec, options: Mapping[str, Any], trust_pi
         options: keyword arguments of `load_torch`, `load_sklearn`, `OnnxModel`, `HttpModel` or
             `load_callable`; files are relative to the working directory.
         trust_pickle: whether files may run code while they are loaded.
+        task: what the victim answers; of values and labels the options are those of `load_torch_predictor`,
+            `load_sklearn_predictor` or `function_predictor`.
+        count: how many values or labels it answers a record.
+        like: the members: what their classes are called, for an estimator whose labels are those names.
 
     Raises:
         ConfigError: for an unknown kind or option, one that is missing, or a value of the wrong type.
@@ -83,9 +106,14 @@ def open_victim(kind: str, spec: InputSpec, options: Mapping[str, Any], trust_pi
     """
     if kind == _ENCODER:
         raise ConfigError("an encoder answers vectors, not classes: its members are texts (see the guide to victims)")
-    maker, given = _checked(kind, options)
+    _takes_table(kind, spec)
+    maker, given = _checked(kind, options, task)
     if kind == "torch":
         given = {"build": None, "weights": None, **given}
+    if task is not Task.CLASSES:
+        given |= {"task": task, "count": count}
+    elif like is not None and "data_names" in inspect.signature(maker).parameters:
+        given["data_names"] = like.class_names
     if "trust_pickle" in inspect.signature(maker).parameters:
         given["trust_pickle"] = trust_pickle
     return maker(spec=spec, **given)
@@ -102,13 +130,22 @@ def open_encoder(options: Mapping[str, Any]) -> TextEncoder:
     return maker(**given)
 
 
-def _checked(kind: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+def _takes_table(kind: str, spec: InputSpec) -> None:
+    if kind in _NUMBERS_ONLY:
+        refuse_table(spec, f'a victim of kind "{kind}"')
+
+
+def _checked(
+    kind: str, options: Mapping[str, Any], task: Task = Task.CLASSES
+) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What makes a kind of victim, and the options it was given, held against what it takes."""
-    maker = _maker(kind)
+    maker = _maker(kind, task)
     parameters = inspect.signature(maker).parameters
     for name in options:
         if name not in parameters or name in _NOT_OPTIONS:
-            raise ConfigError(f"a {kind} victim has no option '{name}': {did_you_mean(name, option_names(kind))}")
+            known = [known for known in parameters if known not in _NOT_OPTIONS]
+            told = "" if task is Task.CLASSES else f" of {task}"
+            raise ConfigError(f"a {kind} victim{told} has no option '{name}': {did_you_mean(name, known)}")
     required = [
         name for name, p in parameters.items() if p.default is p.empty and name not in _NOT_OPTIONS and kind != "torch"
     ]
@@ -124,6 +161,7 @@ def wrap(
     *,
     like: Any = None,
     classes: int | None = None,
+    task: Task | str | None = None,
     trust_pickle: bool = False,
     **options: Any,
 ) -> Model:
@@ -136,10 +174,13 @@ def wrap(
         spec: what one record is and how the victim wants it prepared; read off `like` when not given.
         like: `Records`, `Splits` or an array such as the victim takes: all of them, since their range
             becomes the range within which the victim may be asked.
-        classes: how many classes; found by asking where that can be.
+        classes: how many classes; found by asking where that can be. Of values and labels, how many a record: as
+            many as the targets of `like` when not given.
+        task: what it answers: "classes", "values" or "labels"; that of the records in `like` when not given.
         trust_pickle: whether files may run code while they are loaded.
         options: further arguments of the adapter: `TorchModel`, `load_torch`, `SklearnModel`,
-            `load_sklearn`, `OnnxModel`, `CallableModel` or `HttpModel`.
+            `load_sklearn`, `OnnxModel`, `CallableModel` or `HttpModel`; of values and labels `network_predictor`,
+            `estimator_predictor`, `function_predictor` or what loads them.
 
     Raises:
         ConfigError: when it is nothing that can be asked, or for an unknown option.
@@ -153,28 +194,63 @@ def wrap(
         if like is None:
             raise ConfigError("what does one record look like? give spec=InputSpec(...), or like=records")
         spec = infer_spec(like)
-    if classes is not None:
-        options["classes"] = classes
+    records = like.members if isinstance(like, Splits) else like
+    found = Task(task) if task is not None else (records.task if isinstance(records, Records) else Task.CLASSES)
+    count = classes or (len(records.outputs) if isinstance(records, Records) else 0)
+    if found is not Task.CLASSES and not count:
+        raise ConfigError(f"how many {found} a record does it answer? give classes=, or like=records with targets")
     if isinstance(thing, (str, Path)):
         kind, where = _kind_of_place(str(thing))
-        return open_victim(kind, spec, {_WHERE[kind]: where, **options}, trust_pickle)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(thing, torch.nn.Module):
-        maker = load("seepage.targets.torch:TorchModel")
-    elif hasattr(thing, "fit") and hasattr(thing, "predict"):
-        maker = load("seepage.targets.sklearn:SklearnModel")
-    elif callable(thing):
-        maker = load("seepage.targets.callable:CallableModel")
-    else:
-        raise ConfigError(
-            f"a {type(thing).__name__} is nothing that can be asked: give a torch module, a fitted scikit-learn "
-            "estimator, a function, a URL, or the path of a model file"
-        )
+        more = {} if classes is None or found is not Task.CLASSES else {"classes": classes}
+        placed = {_WHERE[kind]: where, **more, **options}
+        named = records if isinstance(records, Records) else None
+        return open_victim(kind, spec, placed, trust_pickle, task=found, count=count, like=named)
+    maker = _live_maker(thing, spec, found)
+    if found is not Task.CLASSES:
+        options |= {"task": found, "count": count}
+    elif classes is not None:
+        options["classes"] = classes
+    if found is Task.CLASSES and isinstance(records, Records) and is_estimator(thing):
+        options["data_names"] = records.class_names
     known = [name for name in inspect.signature(maker).parameters if name != "spec"]
     for name in options:
         if name not in known:
             raise ConfigError(f"{maker.__name__} has no option '{name}': {did_you_mean(name, known[1:])}")
     return maker(thing, spec, **options)
+
+
+def _live_maker(thing: Any, spec: InputSpec, task: Task) -> Callable[..., Any]:
+    """What makes a victim of something live."""
+    classes = task is Task.CLASSES
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(thing, torch.nn.Module):
+        _takes_table("torch", spec)
+        return load(_LIVE + ("torch:TorchModel" if classes else "torch_predictors:network_predictor"))
+    if is_estimator(thing):
+        return load(_LIVE + ("sklearn:SklearnModel" if classes else "sklearn_predictors:estimator_predictor"))
+    if callable(thing):
+        return load(_LIVE + ("callable:CallableModel" if classes else "predictors:function_predictor"))
+    raise ConfigError(
+        f"a {type(thing).__name__} is nothing that can be asked: give a torch module, a fitted scikit-learn "
+        "estimator, a function, a URL, or the path of a model file"
+    )
+
+
+def is_estimator(thing: Any) -> bool:
+    """True for a scikit-learn estimator, or anything with its methods: it takes tables as they are."""
+    return hasattr(thing, "fit") and hasattr(thing, "predict") and not isinstance(thing, Model)
+
+
+def task_told(thing: Any) -> Task | None:
+    """What something answers, as far as it shows; None where it does not: a network, a function, a file."""
+    if isinstance(thing, Model):
+        return task_of(thing)
+    return load(_LIVE + "sklearn_predictors:told_task")(thing) if is_estimator(thing) else None
+
+
+def takes_tables(thing: Any) -> bool:
+    """True for an estimator, or the path of a file of one."""
+    return is_estimator(thing) or (isinstance(thing, str | Path) and _SUFFIXES.get(Path(thing).suffix) == "sklearn")
 
 
 def infer_spec(records: Any, *more: Any) -> InputSpec:
@@ -207,14 +283,22 @@ def infer_spec(records: Any, *more: Any) -> InputSpec:
     if modality is Modality.TABLE:
         low = np.min([array.min(axis=0) for array in arrays], axis=0)
         high = np.max([array.max(axis=0) for array in arrays], axis=0)
-        return InputSpec(shape, Bounds.of(low, high), Modality.TABLE, features=features)
+        form = first.form if isinstance(first, Records) else None
+        return InputSpec(shape, Bounds.of(low, high), Modality.TABLE, features=features, form=form)
     raise DataError(f"images or tables were wanted, got records of {modality}")
 
 
-def _maker(kind: str) -> Callable[..., Any]:
+def _maker(kind: str, task: Task = Task.CLASSES) -> Callable[..., Any]:
     if kind not in _KINDS:
         raise ConfigError(f"unknown kind of victim '{kind}': {did_you_mean(kind, _KINDS)}")
-    return load(_KINDS[kind])
+    if task is Task.CLASSES:
+        return load(_KINDS[kind])
+    if kind not in _PREDICTORS:
+        raise ConfigError(
+            f'a victim of kind "{kind}" tells classes apart here; one that predicts {task} can be of kind '
+            f"{', '.join(_PREDICTORS)}: wrap it in a Python function"
+        )
+    return load(_PREDICTORS[kind])
 
 
 def _typed(maker: Callable[..., Any], kind: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,11 +30,12 @@ from seepage.core.knowledge import (
     TextGradientKnowledge,
     TextInversionKnowledge,
 )
+from seepage.core.secrets import MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
 from seepage.core.target import Target
 from seepage.core.victim import LanguageModel, Victim
-from seepage.core.vocabulary import Access, Leak, closure
+from seepage.core.vocabulary import Access, Leak, Task, closure
 from seepage.testing.cases import CaseFactory, case_for
 from seepage.testing.defense_contracts import DEFENSE_CONTRACTS as DEFENSE_CONTRACTS
 from seepage.testing.defense_contracts import check_defense as check_defense
@@ -43,6 +44,7 @@ from seepage.testing.plugins import ContractBroken as ContractBroken
 from seepage.testing.plugins import check_card, check_configuration, demand
 from seepage.testing.recording import Recording, recording
 from seepage.testing.scorer_contracts import check_scorer as check_scorer
+from seepage.testing.tasks import retold
 
 Array = np.ndarray
 
@@ -305,6 +307,27 @@ def _reconstruction(bench: AttackBench, made: Reconstruction, played: Played) ->
         demand(got == asked, f"{bench.who}: classes {sorted(asked)} were asked for, got {sorted(got)}")
 
 
+def tasks(bench: AttackBench) -> None:
+    """What it says of victims of numbers and labels holds: it plays on them, and finds what it finds of classes."""
+    told = sorted(bench.cls.tasks - {Task.CLASSES})
+    demand(not told or bench.cls.leak is Leak.MEMBERSHIP, f"{bench.who}: only membership is audited of {told}")
+    for task in told:
+        case = retold(bench.factory(0), Task(task))
+        obstacle = bench.attack().obstacle(case.knowledge, None)
+        demand(obstacle is None, f"{bench.who} says that it works on {task}, and cannot run there: {obstacle}")
+        made = bench.play(case=case).guess
+        values = made.values if isinstance(made, Scores) else np.full(1, np.nan)
+        demand(bool(np.isfinite(values).all()), f"{bench.who}: its scores of {task} are not finite, or no scores")
+        secret = case.secret
+        if isinstance(secret, MembershipSecret):
+            pos, neg = values[secret.is_member], values[~secret.is_member]
+            higher = float((pos[:, None] > neg).mean() + (pos[:, None] == neg).mean() / 2)
+            demand(
+                higher > 0.5,
+                f"{bench.who}: of {task} members should score above others, as they do of classes (AUC {higher:.2f})",
+            )
+
+
 def purity(bench: AttackBench) -> None:
     """It changes neither what it was told, nor the victim, nor itself."""
     case, attack = bench.factory(0), bench.attack()
@@ -328,7 +351,7 @@ def blindness(bench: AttackBench) -> None:
 
 ATTACK_CONTRACTS: Mapping[str, Callable[[AttackBench], None]] = {
     contract.__name__: contract
-    for contract in (card, configuration, determinism, access, meter, budget, guess, purity, blindness)
+    for contract in (card, configuration, determinism, access, meter, budget, guess, tasks, purity, blindness)
 }
 
 

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from seepage.attacks.membership.reference import Signals
 from seepage.attacks.membership.signals import log_confidence, logarithm
 from seepage.core.records import Records
+from seepage.core.vocabulary import Task
 
 Array = np.ndarray
 
@@ -21,8 +22,11 @@ TRIALS = 8
 
 
 def tempered(answers: Float[Array, " *k n c"], records: Records, temperature: float) -> Float[Array, " *k n"]:
-    """Log p_y of the softmax at another temperature than the model's own, from its scores."""
-    if temperature == 1.0:
+    """Log p_y of the softmax at another temperature than the model's own, from its scores.
+
+    Labels and numbers have no softmax: of them it is the log-likelihood as it is.
+    """
+    if temperature == 1.0 or records.task is not Task.CLASSES:
         return log_confidence(answers, records)
     logs = logarithm(np.asarray(answers, dtype=np.float64)) / temperature
     return log_confidence(np.exp(logs - logsumexp(logs, axis=-1, keepdims=True)), records)

@@ -22,7 +22,7 @@ from seepage.core.knowledge import Knowledge, MembershipKnowledge
 from seepage.core.records import Records
 from seepage.core.references import References
 from seepage.core.target import Target
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Task
 
 Array = np.ndarray
 Facts = dict[str, float | str | None]
@@ -74,6 +74,7 @@ class ReferenceAttack(MembershipAttack):
     """
 
     needs: ClassVar[frozenset[Access]] = frozenset({Access.SCORES})
+    tasks: ClassVar[frozenset[Task]] = frozenset(Task)
     needs_references: ClassVar[bool] = True
     asks_population: ClassVar[bool] = False
     rehearsals: ClassVar[int] = REHEARSALS

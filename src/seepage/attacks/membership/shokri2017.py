@@ -9,6 +9,7 @@ from pydantic import Field
 from seepage.attacks.membership.reference import ReferenceAttack, Signals
 from seepage.attacks.membership.signals import logarithm, scaled_confidence
 from seepage.core.records import Records
+from seepage.core.vocabulary import Task
 
 Array = np.ndarray
 
@@ -36,6 +37,7 @@ class ShadowClassifier(ReferenceAttack):
         "IEEE S&P",
     )
     # Each trains a classifier of its own.
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CLASSES})
     rehearsals: ClassVar[int] = 4
 
     rows: int = Field(default=40_000, ge=100)

@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 
+from seepage.attacks.membership.signals import log_confidence
 from seepage.core.attack import MembershipAttack
 from seepage.core.errors import DataError
 from seepage.core.guess import Scores
 from seepage.core.knowledge import Knowledge, MembershipKnowledge
 from seepage.core.target import Target
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Task
 
 Array = np.ndarray
 Statistic = Literal["loss", "confidence", "entropy", "modified-entropy"]
@@ -80,6 +81,7 @@ class Threshold(MembershipAttack):
     name: ClassVar[str] = "threshold"
     title: ClassVar[str] = "Loss threshold"
     needs: ClassVar[frozenset[Access]] = frozenset({Access.SCORES})
+    tasks: ClassVar[frozenset[Task]] = frozenset(Task)
     cites: ClassVar[tuple[str, ...]] = (
         "Yeom, Giacomelli, Fredrikson, Jha 2018, Privacy Risk in Machine Learning: Analyzing the Connection to "
         "Overfitting, CSF",
@@ -111,6 +113,10 @@ class Threshold(MembershipAttack):
             return "it needs candidates, and none were given"
         if budget is not None and budget < wanted:
             return f"it asks one query a candidate: {wanted} are needed, the budget is {budget}"
+        if knowledge.candidates.task is not Task.CLASSES:
+            other = self.statistic != "loss" or self.average_training_loss is not None
+            told = f"the candidates have {knowledge.candidates.task}, no classes: of them only the statistic 'loss' is"
+            return f"{told} known, without average_training_loss" if other else super().obstacle(knowledge, budget)
         if knowledge.candidates.y is None and self.statistic in ("loss", "modified-entropy"):
             return f"the statistic '{self.statistic}' needs the candidates' classes; use 'confidence' or 'entropy'"
         return super().obstacle(knowledge, budget)
@@ -127,7 +133,11 @@ class Threshold(MembershipAttack):
         parts = [target.scores(candidates.x[i : i + self.batch]) for i in range(0, len(candidates), self.batch)]
         if not parts:
             raise DataError("membership needs at least one candidate, got none")
-        values = membership_statistic(np.concatenate(parts), candidates.y, self.statistic)
+        answers = np.concatenate(parts)
+        if candidates.task is Task.CLASSES:
+            values = membership_statistic(answers, candidates.y, self.statistic)
+        else:
+            values = log_confidence(answers, candidates)
         trace: dict[str, Array] = {}
         if self.average_training_loss is not None:
             trace["threshold"] = np.array([-self.average_training_loss])

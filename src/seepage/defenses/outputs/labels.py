@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from seepage.core.defense import OutputDefense
 from seepage.core.victim import Model
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Task
 from seepage.defenses.outputs.wrapped import DefendedModel
 
 Array = np.ndarray
@@ -32,6 +32,7 @@ class LabelsOnly(OutputDefense):
         "is left behind it)",
     )
     leaves: ClassVar[frozenset[Access]] = frozenset({Access.LABELS})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CLASSES})
 
     @property
     def resolution(self) -> float:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from seepage.core.defense import OutputDefense
 from seepage.core.victim import Model
-from seepage.core.vocabulary import Access
+from seepage.core.vocabulary import Access, Task
 from seepage.defenses.outputs.wrapped import DefendedModel
 
 Array = np.ndarray
@@ -36,6 +36,7 @@ class TopK(OutputDefense):
         "Alignment, CCS (inversion of truncated predictions)",
     )
     leaves: ClassVar[frozenset[Access]] = frozenset({Access.TOP_K, Access.LABELS})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CLASSES})
 
     k: int = Field(default=3, ge=1, description="classes whose scores are answered")
 

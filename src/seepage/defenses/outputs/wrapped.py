@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from seepage.core.spec import InputSpec
-from seepage.core.victim import Model
-from seepage.core.vocabulary import Access, closure
+from seepage.core.victim import Model, task_of
+from seepage.core.vocabulary import Access, Task, closure
 
 Array = np.ndarray
 Answer = Callable[[Float[Array, " n c"]], Float[Array, " n c"]]
@@ -33,7 +33,7 @@ class DefendedModel:
         offers: the accesses left open, at most scores, top-k and labels, and what `model` offers.
     """
 
-    __slots__ = ("_ask", "_classes", "_family", "_offers", "_spec")
+    __slots__ = ("_ask", "_classes", "_family", "_offers", "_spec", "_task")
 
     def __init__(self, model: Model, answer: Answer, offers: frozenset[Access] = ANSWERS):
         def ask(x: Array) -> Array:
@@ -43,11 +43,16 @@ class DefendedModel:
         self._spec = model.spec
         self._classes = model.classes
         self._family = model.family
+        self._task = task_of(model)
         self._offers = offers & ANSWERS & closure(model.offers)
 
     @property
     def spec(self) -> InputSpec:
         return self._spec
+
+    @property
+    def task(self) -> Task:
+        return self._task
 
     @property
     def classes(self) -> int:
