@@ -12,6 +12,9 @@ from seepage.models.training import fit_classifier, lit, moved, seeded, steps_fo
 
 # Steps whose batches are drawn in one go.
 DRAWN = 128
+# Pixels up to which networks of pictures are stacked: above, arithmetic outweighs what a step costs besides, and a
+# grouped convolution takes as long as many plain ones, or longer (benchmarks/membership-speed).
+PIXELS = 16 * 16
 # Numbers of steps that count as the same: a model may be trained by so much more than alone.
 ALIKE = 1.01
 
@@ -81,7 +84,7 @@ def fit_many(
     """Classifiers of one architecture, each as `fit_one` trains it, up to rounding and dropout's draws.
 
     First weights, batches and augmentation come from each model's own seed. Networks with a layer that cannot be
-    stacked, and models alone in the number of their steps, are trained one after the other.
+    stacked, networks of large pictures, and models alone in the number of their steps are trained one after the other.
 
     Args:
         build: makes the network, untrained.
@@ -96,7 +99,8 @@ def fit_many(
         for i in group:
             with seeded(seeds[i]):
                 nets.append(build())
-        if len(group) > 1 and can_stack(nets[0]):
+        small = xs[0].dim() < 4 or xs[0].shape[-1] * xs[0].shape[-2] <= PIXELS
+        if len(group) > 1 and small and can_stack(nets[0]):
             trained = _together(
                 nets, [xs[i] for i in group], [ys[i] for i in group], [seeds[i] for i in group], schedule
             )

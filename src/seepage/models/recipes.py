@@ -22,8 +22,13 @@ Array = np.ndarray
 
 
 def _tensors(x: Array, y: Array, classes: int | None = None) -> tuple[torch.Tensor, torch.Tensor, int]:
-    images = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-    return images, torch.from_numpy(y).long(), int(y.max()) + 1 if classes is None else classes
+    # Writable: what other processes are sent is not, and torch wants it.
+    images = torch.from_numpy(np.require(x, np.float32, ["C", "W"]))
+    return (
+        images,
+        torch.from_numpy(np.require(y, np.int64, ["C", "W"])),
+        int(y.max()) + 1 if classes is None else classes,
+    )
 
 
 def _fit(
