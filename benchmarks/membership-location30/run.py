@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 
 from seepage.attacks.membership.brannvall2026 import StudentT
 from seepage.attacks.membership.by_number import ByNumber
@@ -46,6 +47,8 @@ ATTACKS: dict[str, ReferenceAttack] = {
     "lira offline pooled": LiRA(mode="offline", variance="pooled"),
     "shadow-classifier": ShadowClassifier(),
 }
+# Averaged by rank.
+TOGETHER = (("base", "student-t"), ("rmia offline", "student-t"))
 # Measured before by a prototype, with independent halves and Adam at one rate: AUC, members found at 1 and at 0.1 %.
 BEFORE = {
     ("student-t", 4): (0.937, 0.299, 0.108),
@@ -129,6 +132,7 @@ def main() -> None:
     plain = [figures(log_confidence(told[t, :POOL], pool), inside[t]) for t in range(TARGETS)]
     result["loss"] = _row(plain)
     for number in NUMBERS:
+        ranked: dict[str, list[np.ndarray]] = {name: [] for name in ATTACKS}
         for name, attack in ATTACKS.items():
             began, found = time.process_time(), []
             facts: dict[str, object] = {}
@@ -143,10 +147,17 @@ def main() -> None:
                     pool,
                 )
                 settled, facts = attack.settled(signals)
-                found.append(figures(settled.judged(signals), inside[target]))
+                values = settled.judged(signals)
+                ranked[name].append(rankdata(values))
+                found.append(figures(values, inside[target]))
             row = _row(found) | {"ms": round((time.process_time() - began) / TARGETS * 1e3, 1)}
             result[f"{number} {name}"] = row
             print(number, name, row, BEFORE.get((name, number), ""), dict(facts), flush=True)
+        for pair in TOGETHER:
+            both = [sum(ranks) for ranks in zip(*(ranked[name] for name in pair), strict=True)]
+            row = _row([figures(np.asarray(one), inside[target]) for target, one in enumerate(both)])
+            result[f"{number} {' + '.join(pair)}"] = row
+            print(number, " + ".join(pair), row, flush=True)
     for number in NUMBERS:
         result[f"refs_{number}"] = result[f"{number} references"]
     print(json.dumps(result))

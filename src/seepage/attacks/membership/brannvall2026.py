@@ -39,7 +39,7 @@ class StudentT(ReferenceAttack):
     name: ClassVar[str] = "student-t"
     title: ClassVar[str] = "Likelihood ratio for few models (Student's t)"
     cites: ClassVar[tuple[str, ...]] = (
-        "Brännvall 2026, BaVarIA: variance inference for membership attacks, arXiv:2603.11799",
+        "Brännvall 2026, Exponential-Family Membership Inference: From LiRA and RMIA to BaVarIA, arXiv:2603.11799",
         "Murphy 2007, Conjugate Bayesian Analysis of the Gaussian Distribution",
     )
 
