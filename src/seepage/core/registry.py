@@ -121,6 +121,11 @@ ATTACKS = Catalogue(
         "ggl": "seepage.attacks.gradient.li2022_ggl:GGL",
         "fedleak": "seepage.attacks.gradient.fan2025:FedLeak",
         "threshold": "seepage.attacks.membership.yeom2018:Threshold",
+        "class-threshold": "seepage.attacks.membership.song2021:ClassThreshold",
+        "quantile-regression": "seepage.attacks.membership.bertran2023:QuantileRegression",
+        "gradient-norm": "seepage.attacks.membership.nasr2019:GradientNorm",
+        "boundary-distance": "seepage.attacks.membership.choquette2021_boundary:BoundaryDistance",
+        "augmentation": "seepage.attacks.membership.choquette2021:Augmentation",
     },
     "seepage.attacks",
 )

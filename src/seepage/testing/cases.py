@@ -25,7 +25,7 @@ from seepage.core.records import Records
 from seepage.core.secrets import GradientSecret, InversionSecret, MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
-from seepage.core.vocabulary import Leak, Modality
+from seepage.core.vocabulary import Access, Leak, Modality
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, round_recipe
 from seepage.testing.judges import TemplateJudge
@@ -169,9 +169,17 @@ def gradient_case(seed: int, form: str = "", local: LocalTraining | None = None)
 
 
 def membership_case(
-    seed: int, mu: float = 1.0, members: int = 60, others: int = 60, modality: Modality = Modality.TABLE
+    seed: int,
+    mu: float = 1.0,
+    members: int = 60,
+    others: int = 60,
+    modality: Modality = Modality.TABLE,
+    weights: bool = False,
 ) -> Case:
-    """Membership of a `GaussianMembershipVictim`: the loss attack's AUC is Phi(mu / sqrt 2)."""
+    """Membership of a `GaussianMembershipVictim`: the loss attack's AUC is Phi(mu / sqrt 2).
+
+    That victim has no weights. With `weights` it is a `TemplateVictim` instead, whose templates are its members.
+    """
     rng = stream(seed, "testing", "membership")
     shape = (1, 3, 3) if modality is Modality.IMAGE else (9,)
     total = members + others
@@ -181,7 +189,9 @@ def membership_case(
     pool = Records(x[:total], y[:total], ("a", "b"), modality=modality)
     public = Records(x[total:], y[total:], ("a", "b"), modality=modality)
 
-    def train(records: Records, seed: int) -> GaussianMembershipVictim:
+    def train(records: Records, seed: int) -> GaussianMembershipVictim | TemplateVictim:
+        if weights:
+            return TemplateVictim(records.x, records.labels(), spec, width=0.05)
         return GaussianMembershipVictim(records, mu, seed=seed, spec=spec)
 
     training = Training(
@@ -196,7 +206,7 @@ def membership_case(
     candidates = pool[order]
     return Case(
         leak=Leak.MEMBERSHIP,
-        name="gaussian",
+        name="templates" if weights else "gaussian",
         victim=victim,
         knowledge=MembershipKnowledge(public=public, recipe=Recipe(train, public, "gaussian"), candidates=candidates),
         secret=MembershipSecret(is_member=order < members, candidates=candidates),
@@ -223,5 +233,5 @@ def case_for(attack: type[Attack]) -> CaseFactory:
         return lambda seed: gradient_case(seed, attack.form)
     if attack.leak is Leak.MEMBERSHIP:
         modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
-        return lambda seed: membership_case(seed, modality=modality)
+        return lambda seed: membership_case(seed, modality=modality, weights=Access.WEIGHTS in attack.needs)
     raise ConfigError(f"no small case of the leak '{attack.leak}' comes with seepage.testing: give one as `case`")
