@@ -24,8 +24,8 @@ class Augmentation(MembershipAttack):
     Pictures: the picture itself, its mirror image, rotations by plus and minus `degrees`, and shifts by i and j
     pixels with |i| + |j| = 1, 2, ... up to `shift`, the least first; then noise. Tables: noise of `noise` standard
     deviations of a column; a column of two values takes the other one with a chance of `flips` instead, as in the
-    paper's noise for binary features. The paper learns from a shadow model which answers speak for a member; without one, each right
-    answer counts alike. Noise is drawn once for all candidates alike.
+    paper's noise for binary features. The paper learns from a shadow model which answers speak for a member; without
+    one, each right answer counts alike. Noise is drawn once for all candidates alike.
 
     With one query a candidate it is the gap attack.
     """
