@@ -69,7 +69,7 @@ def told(record: AuditRecord, begin: str) -> dict[str, object]:
         for score in SCORES:
             if score in finding.scores and finding.scores[score].value is not None:
                 found = finding.scores[score]
-                row[score] = [round(float(v), 4) for v in (found.value, found.low, found.high)]
+                row[score] = [None if v is None else round(v, 4) for v in (found.value, found.low, found.high)]
         row |= {k: v for k, v in finding.facts.items() if k.startswith(("regressor", "false_alarms", "gradients"))}
         rows[name] = row
         print(f"{name}: {row}", flush=True)

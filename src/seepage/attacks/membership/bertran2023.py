@@ -170,8 +170,9 @@ def _by_class(known: Known, overall: float) -> Predictor:
 def _regressor(name: str, seed: int) -> Any:
     if name == "linear":
         return make_pipeline(StandardScaler(), Ridge(alpha=10.0))
+    never: Any = False
     return HistGradientBoostingRegressor(
-        max_iter=60, learning_rate=0.08, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False, random_state=seed
+        max_iter=60, learning_rate=0.08, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=never, random_state=seed
     )
 
 

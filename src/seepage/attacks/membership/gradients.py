@@ -133,7 +133,7 @@ def _known(layer: nn.Module) -> bool:
 
 def _parts(losses: Tensor, passes: Sequence[_Pass], norm: str) -> Float[Array, " b"]:
     """Norms over the layers' gradients of each record, from one backward pass."""
-    slopes = torch.autograd.grad(losses.sum(), [seen.left[0] for seen in passes], allow_unused=True)
+    slopes: Sequence[Any] = torch.autograd.grad(losses.sum(), [seen.left[0] for seen in passes], allow_unused=True)
     parts: list[Tensor] = []
     for seen, slope in zip(passes, slopes, strict=True):
         if slope is not None:
@@ -144,17 +144,17 @@ def _parts(losses: Tensor, passes: Sequence[_Pass], norm: str) -> Float[Array, "
 def _of_layer(layer: nn.Module, entered: Tensor, slope: Tensor) -> list[Tensor]:
     """The gradients at a layer's weight and bias, (b, k) each."""
     found: list[Tensor] = []
+    biased = "bias" in dict(layer.named_parameters(recurse=False))
     if isinstance(layer, nn.Linear):
         slope, entered = _rows(slope), _rows(entered)
         found.append(torch.einsum("blo,bli->boi", slope, entered))
-        found += [] if layer.bias is None else [slope.sum(1)]
-    elif isinstance(layer, nn.Conv2d):
-        patches = nn.functional.unfold(
-            entered, layer.kernel_size, dilation=layer.dilation, padding=layer.padding, stride=layer.stride
-        )
+        found += [slope.sum(1)] if biased else []
+    elif isinstance(layer, nn.Conv2d) and not isinstance(layer.padding, str):
+        size, padding = layer.kernel_size, layer.padding
+        patches = nn.functional.unfold(entered, size, dilation=layer.dilation, padding=padding, stride=layer.stride)
         flat = slope.flatten(2)
         found.append(torch.einsum("bol,bkl->bok", flat, patches))
-        found += [] if layer.bias is None else [flat.sum(2)]
+        found += [flat.sum(2)] if biased else []
     elif isinstance(layer, _BATCH_NORM) and layer.running_mean is not None and layer.running_var is not None:
         sides = (1, -1) + (1,) * (entered.ndim - 2)
         scaled = (entered - layer.running_mean.reshape(sides)) / (layer.running_var.reshape(sides) + layer.eps).sqrt()
@@ -171,7 +171,7 @@ def _one_by_one(losses: Tensor, weights: Sequence[Tensor], norm: str) -> Float[A
     """Norms of the gradients of each loss: a backward pass each."""
     found: list[Array] = []
     for loss in losses:
-        slopes = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        slopes: Sequence[Any] = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
         parts = [slope.reshape(1, -1) for slope in slopes if slope is not None]
         found.append(_norm(parts, norm) if parts else np.zeros(1))
     return np.concatenate(found)
@@ -180,9 +180,9 @@ def _one_by_one(losses: Tensor, weights: Sequence[Tensor], norm: str) -> Float[A
 def _norm(parts: Sequence[Tensor], norm: str) -> Float[Array, " b"]:
     """The norm of each record's gradient, given in parts (b, k)."""
     sizes = [part.abs().double() for part in parts]
-    if norm == "inf":
+    if norm == "max":
         found = torch.stack([size.amax(1) for size in sizes]).amax(0)
-    elif norm == "1":
+    elif norm == "sum":
         found = torch.stack([size.sum(1) for size in sizes]).sum(0)
     else:
         found = torch.stack([size.square().sum(1) for size in sizes]).sum(0).sqrt()

@@ -13,7 +13,7 @@ from seepage.core.target import Target
 from seepage.core.vocabulary import Access
 
 Array = np.ndarray
-Norm = Literal["1", "2", "inf"]
+Norm = Literal["euclidean", "sum", "max"]
 
 
 class GradientNorm(MembershipAttack):
@@ -39,7 +39,7 @@ class GradientNorm(MembershipAttack):
     of: Literal["weights", "last", "record"] = Field(
         default="weights", description="the gradient at all weights, at the last layer's alone, or at the record"
     )
-    norm: Norm = Field(default="2", description="which norm")
+    norm: Norm = Field(default="euclidean", description="which norm: l2, l1 (the sum) or l-infinity (the greatest)")
     chunk: int = Field(default=2**24, ge=1, description="numbers held at a time: memory, not results")
 
     def cost(self, knowledge: MembershipKnowledge, budget: int | None) -> int:
