@@ -7,7 +7,7 @@ from the slope at what leaves it: of a fully connected layer the outer product, 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -133,7 +133,8 @@ def _known(layer: nn.Module) -> bool:
 
 def _parts(losses: Tensor, passes: Sequence[_Pass], norm: str) -> Float[Array, " b"]:
     """Norms over the layers' gradients of each record, from one backward pass."""
-    slopes: Sequence[Any] = torch.autograd.grad(losses.sum(), [seen.left[0] for seen in passes], allow_unused=True)
+    left = [seen.left[0] for seen in passes]
+    slopes = cast(Sequence[Any], torch.autograd.grad(losses.sum(), left, allow_unused=True))
     parts: list[Tensor] = []
     for seen, slope in zip(passes, slopes, strict=True):
         if slope is not None:
@@ -171,7 +172,7 @@ def _one_by_one(losses: Tensor, weights: Sequence[Tensor], norm: str) -> Float[A
     """Norms of the gradients of each loss: a backward pass each."""
     found: list[Array] = []
     for loss in losses:
-        slopes: Sequence[Any] = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        slopes = cast(Sequence[Any], torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True))
         parts = [slope.reshape(1, -1) for slope in slopes if slope is not None]
         found.append(_norm(parts, norm) if parts else np.zeros(1))
     return np.concatenate(found)
