@@ -271,7 +271,9 @@ def test_without_a_property_the_attacks_are_left_out_with_the_reason(
     members = as_splits(*tables.values(), target="y", reading=reading).members
     model = fit(members.x, members.labels(), 0)
     # With a budget of one query nothing is left to run, and each attack says why.
-    with pytest.raises(ConfigError, match="property-answers, property-confidence: it needs a group whose share is asked about"):
+    with pytest.raises(
+        ConfigError, match="property-answers, property-confidence: it needs a group whose share is asked about"
+    ):
         seepage.audit(model, **tables, target="y", reading=reading, recipe=fit, budget=1, out=tmp_path)
     with pytest.raises(ConfigError, match=r"\[property\]"):
         seepage.audit(

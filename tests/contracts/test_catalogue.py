@@ -89,6 +89,9 @@ FAST: dict[str, dict[str, Any]] = {
     "tag": {"steps": 8, "restarts": 2},
     "lamp": {"steps": 8, "candidates": 4, "every": 4, "moves": 4},
     "embedding-search": {"learned": 40, "starts": 2, "steps": 4, "components": 8},
+    "boundary-distance": {"queries_per_record": 40, "probes": 6},
+    "augmentation": {"queries_per_record": 4},
+    "quantile-regression": {"regressor": "class"},
     "sentence-search": {"queries_per_text": 12, "asked_a_round": 8, "beam": 2, "pool": 40, "learned": 200},
 }
 

@@ -266,7 +266,7 @@ def test_the_test_that_suits_is_chosen_without_the_victim_and_told() -> None:
     game = Game(n=1500, models=64, gap=1.5, spread=4.0)
     guess = game.play(ByNumber())
     assert guess.facts["chosen_test"] == "student-t"
-    assert "of 64 reference models, by rehearsals among themselves (mean AUC: base 0." in str(
+    assert "of 64 reference models, by rehearsals among themselves (mean members found at 1 %: base 0." in str(
         guess.facts["chosen_because"]
     )
     assert np.array_equal(guess.values, game.play(StudentT()).values)

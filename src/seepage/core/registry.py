@@ -131,6 +131,11 @@ ATTACKS = Catalogue(
         "property-answers": "seepage.attacks.membership.zhang2021:PropertyAnswers",
         "property-confidence": "seepage.attacks.membership.suri2022:PropertyConfidence",
         "property-weights": "seepage.attacks.membership.ganju2018:PropertyWeights",
+        "class-threshold": "seepage.attacks.membership.song2021:ClassThreshold",
+        "quantile-regression": "seepage.attacks.membership.bertran2023:QuantileRegression",
+        "gradient-norm": "seepage.attacks.membership.nasr2019:GradientNorm",
+        "boundary-distance": "seepage.attacks.membership.choquette2021_boundary:BoundaryDistance",
+        "augmentation": "seepage.attacks.membership.choquette2021:Augmentation",
     },
     "seepage.attacks",
 )

@@ -23,6 +23,14 @@ LEAST = 15
 ALPHA = 0.05
 
 
+def _place(name: str) -> tuple[int, str]:
+    """Parts by rarity from the most ordinary to the rarest; other names as they are sorted."""
+    numbers = [int(word) for word in name.split() if word.isdigit()]
+    if name.startswith("most ordinary"):
+        return 0, name
+    return (1000, name) if name.startswith("rarest") else (numbers[0] if numbers else 0, name)
+
+
 def groups(
     values: Float[Array, " n"], is_member: Bool[Array, " n"], profile: Profile, alpha: float = ALPHA
 ) -> tuple[Group, ...]:
@@ -44,7 +52,7 @@ def groups(
     threshold = None if len(outside) < 100 else float(outside[-1 - len(outside) // 100])
     found: list[Group] = []
     for axis, names in profile.groups.items():
-        labels, order = np.array(names), list(dict.fromkeys(names if axis == "class" else sorted(names)))
+        labels, order = np.array(names), list(dict.fromkeys(sorted(names, key=_place)))
         parts = {name: _Part.of(values, is_member, labels == name) for name in order}
         found += [_group(axis, name, parts, threshold) for name in order]
     raw = [group.p_value for group in found if group.p_value is not None]

@@ -30,7 +30,7 @@ from seepage.core.records import Records
 from seepage.core.secrets import CanarySecret, GradientSecret, InversionSecret, MembershipSecret
 from seepage.core.seeds import stream
 from seepage.core.spec import InputSpec
-from seepage.core.vocabulary import Leak, Modality
+from seepage.core.vocabulary import Access, Leak, Modality
 from seepage.models.client_nets import client_net
 from seepage.models.federated import ClientNet, LocalTraining, round_recipe
 from seepage.models.gradient_canaries import WithCanaries
@@ -179,9 +179,17 @@ def gradient_case(seed: int, form: str = "", local: LocalTraining | None = None)
 
 
 def membership_case(
-    seed: int, mu: float = 1.0, members: int = 60, others: int = 60, modality: Modality = Modality.TABLE
+    seed: int,
+    mu: float = 1.0,
+    members: int = 60,
+    others: int = 60,
+    modality: Modality = Modality.TABLE,
+    weights: bool = False,
 ) -> Case:
-    """Membership of a `GaussianMembershipVictim`: the loss attack's AUC is Phi(mu / sqrt 2)."""
+    """Membership of a `GaussianMembershipVictim`: the loss attack's AUC is Phi(mu / sqrt 2).
+
+    That victim has no weights. With `weights` it is a `TemplateVictim` instead, whose templates are its members.
+    """
     rng = stream(seed, "testing", "membership")
     shape = (1, 3, 3) if modality is Modality.IMAGE else (9,)
     total = members + others
@@ -191,7 +199,9 @@ def membership_case(
     pool = Records(x[:total], y[:total], ("a", "b"), modality=modality)
     public = Records(x[total:], y[total:], ("a", "b"), modality=modality)
 
-    def train(records: Records, seed: int) -> GaussianMembershipVictim:
+    def train(records: Records, seed: int) -> GaussianMembershipVictim | TemplateVictim:
+        if weights:
+            return TemplateVictim(records.x, records.labels(), spec, width=0.05)
         return GaussianMembershipVictim(records, mu, seed=seed, spec=spec)
 
     training = Training(
@@ -214,7 +224,7 @@ def membership_case(
     shelf.get()
     return Case(
         leak=Leak.MEMBERSHIP,
-        name="gaussian",
+        name="templates" if weights else "gaussian",
         victim=victim,
         knowledge=MembershipKnowledge(public=public, recipe=recipe, candidates=candidates, references=shelf),
         secret=MembershipSecret(is_member=order < members, candidates=candidates),
@@ -266,5 +276,5 @@ def case_for(attack: type[Attack]) -> CaseFactory:
         return property_case
     if attack.leak is Leak.MEMBERSHIP:
         modality = Modality.TABLE if Modality.TABLE in attack.modalities else Modality.IMAGE
-        return lambda seed: membership_case(seed, modality=modality)
+        return lambda seed: membership_case(seed, modality=modality, weights=Access.WEIGHTS in attack.needs)
     raise ConfigError(f"no small case of the leak '{attack.leak}' comes with seepage.testing: give one as `case`")

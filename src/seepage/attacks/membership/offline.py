@@ -48,10 +48,22 @@ def best_share(signals: Signals, judge: Callable[[float, Signals], Float[Array, 
     return SHARES[int(np.argmax(found))], f"by {min(len(signals.inside), TRIALS)} rehearsals among the reference models"
 
 
-def rehearsed(signals: Signals, judge: Callable[[Signals], Float[Array, " n"]]) -> float:
-    """The mean area under the curve over rehearsals, each with a reference model as the victim."""
+def rehearsed(
+    signals: Signals,
+    judge: Callable[[Signals], Float[Array, " n"]],
+    measure: Callable[[Float[Array, " n"], Bool[Array, " n"]], float] | None = None,
+) -> float:
+    """The mean of a measure, the area under the curve, over rehearsals, each with a reference model as the victim."""
     models = range(min(len(signals.inside), TRIALS))
-    return float(np.mean([auc(judge(signals.with_victim(model)), signals.inside[model]) for model in models]))
+    return float(
+        np.mean([(measure or auc)(judge(signals.with_victim(model)), signals.inside[model]) for model in models])
+    )
+
+
+def found_at_one(values: Float[Array, " n"], inside: Bool[Array, " n"]) -> float:
+    """The share of members above all but 1 % of the non-members."""
+    outside = np.sort(values[~inside])
+    return float((values[inside] > outside[-1 - len(outside) // 100]).mean())
 
 
 def auc(values: Float[Array, " n"], inside: Bool[Array, " n"]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 
-from seepage.attacks.membership.signals import log_confidence
+from seepage.attacks.membership.signals import log_confidence, logarithm
 from seepage.core.attack import MembershipAttack
 from seepage.core.errors import DataError
 from seepage.core.guess import Scores
@@ -20,14 +20,6 @@ from seepage.core.vocabulary import Access, Task
 
 Array = np.ndarray
 Statistic = Literal["loss", "confidence", "entropy", "modified-entropy"]
-
-# The least probability that single precision can hold: probabilities rounded to zero, or to one, give
-# large equal statistics (ties), never infinite ones.
-_FLOOR = float(np.finfo(np.float32).tiny)
-
-
-def _log(p: Float[Array, " *any"]) -> Float[Array, " *any"]:
-    return np.log(np.clip(p, _FLOOR, 1.0))
 
 
 def membership_statistic(
@@ -50,7 +42,7 @@ def membership_statistic(
     if statistic == "confidence":
         return p.max(axis=1)
     if statistic == "entropy":
-        return (p * _log(p)).sum(axis=1)
+        return (p * logarithm(p)).sum(axis=1)
     if labels is None:
         raise DataError(f"the statistic '{statistic}' needs the class of each candidate; use 'confidence' or 'entropy'")
     if len(labels) and (labels.min() < 0 or labels.max() >= p.shape[1]):
@@ -58,10 +50,10 @@ def membership_statistic(
     rows = np.arange(len(p))
     own = p[rows, labels]
     if statistic == "loss":
-        return _log(own)
-    others = p * _log(1.0 - p)
+        return logarithm(own)
+    others = p * logarithm(1.0 - p)
     others[rows, labels] = 0.0
-    return (1.0 - own) * _log(own) + others.sum(axis=1)
+    return (1.0 - own) * logarithm(own) + others.sum(axis=1)
 
 
 class Threshold(MembershipAttack):
