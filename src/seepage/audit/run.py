@@ -214,6 +214,12 @@ def _unless(misfit: str | None, found: Verdict) -> Verdict:
     return found.model_copy(update={"verdict": "inconclusive", "reasons": [misfit, *found.reasons]})
 
 
+def _withheld(finding: Finding, confounded: str) -> Finding:
+    """The finding as one that may not be due to the model, without flags: no group is exposed by the model then."""
+    groups = [group.model_copy(update={"flagged": False}) for group in finding.groups]
+    return finding.model_copy(update={"confounded": confounded, "groups": groups})
+
+
 def _same_victim(findings: Sequence[Finding]) -> None:
     """One record speaks of one victim: a recipe that gives another one every time cannot be audited piecemeal."""
     for name in ("victim_fingerprint", "twin_fingerprint"):
@@ -249,7 +255,7 @@ def _record(
         # Of models it is asked what they were trained on, and not of records.
         of_records = finding.leak is Leak.MEMBERSHIP and finding.case != "property" and not of_canaries(finding)
         if of_records and confounded is not None:
-            finding = finding.model_copy(update={"confounded": confounded})
+            finding = _withheld(finding, confounded)
         findings.append(finding)
     findings = mark_confounded(findings, checks)
     _same_victim(findings)

@@ -75,11 +75,18 @@ def without_identities(record: AuditRecord, class_names: Iterable[str] = ()) -> 
         for exposure in finding["exposed"]:
             k = known.setdefault(exposure["id"], len(known) + 1)
             exposure["id"], exposure["evidence"] = f"{unit} #{k}", ""
+        _unnamed(finding["groups"], record.data.get("class_noun") == "person")
     exposed = [finding.pop("exposed") for finding in whole["findings"]]
     cleaned = _walked(whole, _hider(names), free=False)
     for finding, ranking in zip(cleaned["findings"], exposed, strict=True):
         finding["exposed"] = ranking
     return AuditRecord.model_validate(cleaned)
+
+
+def _unnamed(groups: list[dict[str, Any]], people: bool) -> None:
+    """Where a class is a person, groups by class are numbered, in the order of the classes."""
+    for k, group in enumerate(group for group in groups if people and group["axis"] == "class"):
+        group["name"] = f"person {k + 1}"
 
 
 def _telling(name: str) -> bool:

@@ -139,14 +139,15 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     curves = _curves(value, null) | {"exposure": membership_records.shares_below(value.pos, value.neg)}
     if known is not None:
         curves["memorised"] = known[is_member]
-    values = np.empty(len(is_member))
-    values[is_member], values[~is_member] = value.pos, value.neg
+    values = _whole(value, is_member)
     common = None if secret.profile is None else membership_records.commonest(found, secret.profile)
     return Scored(
         scores=scores,
         headline=HEADLINE,
         exposed=found,
-        groups=() if secret.profile is None else membership_groups.groups(values, is_member, secret.profile),
+        groups=()
+        if secret.profile is None
+        else membership_groups.groups(values, is_member, secret.profile, _beside(no_model, null, is_member)),
         spread=membership_groups.spread(guess, len(is_member)),
         curves=curves,
         facts={
@@ -155,6 +156,21 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
             **({} if common is None else {"most_exposed": common}),
         },
     )
+
+
+def _whole(part: _Split, is_member: Bool[Array, " n"]) -> Float[Array, " n"]:
+    """The scores in the order of the candidates."""
+    values = np.empty(len(is_member))
+    values[is_member], values[~is_member] = part.pos, part.neg
+    return values
+
+
+def _beside(
+    no_model: Mapping[str, _Split], null: _Split | None, is_member: Bool[Array, " n"]
+) -> dict[str, Float[Array, " n"]]:
+    """What every control scores the candidates, by name."""
+    found = dict(no_model) if null is None else {**no_model, "null_model": null}
+    return {name: _whole(part, is_member) for name, part in found.items()}
 
 
 def _balanced(advantage: Score) -> Score:

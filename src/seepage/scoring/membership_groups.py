@@ -1,6 +1,6 @@
 """In which groups of records membership shows more than in the rest, and how it varies from training to training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from seepage.core.guess import Guess
 from seepage.core.record import Estimate, Group, Spread
 from seepage.core.secrets import Profile
 from seepage.scoring import ranks
+from seepage.scoring.controls import Auc, Measure, p_value
 from seepage.scoring.stats import clopper_pearson, holm
 
 Array = np.ndarray
@@ -32,7 +33,11 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def groups(
-    values: Float[Array, " n"], is_member: Bool[Array, " n"], profile: Profile, alpha: float = ALPHA
+    values: Float[Array, " n"],
+    is_member: Bool[Array, " n"],
+    profile: Profile,
+    controls: Mapping[str, Float[Array, " n"]] | None = None,
+    alpha: float = ALPHA,
 ) -> tuple[Group, ...]:
     """Every group with its AUC, against that of the other groups of its axis.
 
@@ -40,12 +45,14 @@ def groups(
     non-members: a mixture of easy and hard records would have a lower AUC than any of them, and every group would stand
     out. The test is one-sided, of a group that leaks no more than the rest: the difference over the root of the sum of
     the variances, each the larger of DeLong's and of Hanley and McNeil's at the AUC of the rest, against a normal law.
-    p-values are corrected over all groups of all axes together (Holm).
+    A group has to leak at all, too: above chance, and above each control within the group (`controls.p_value`). The
+    greater of the p-values counts, corrected over all groups of all axes together (Holm).
 
     Args:
         values: scores of the candidates, higher for a member.
         is_member: which were trained on.
         profile: the groups.
+        controls: what guesses without the victim, and the attack on the twin, score the candidates.
         alpha: share of findings without any difference in which a group may be flagged.
     """
     outside = np.sort(values[~is_member])
@@ -54,7 +61,9 @@ def groups(
     for axis, names in profile.groups.items():
         labels, order = np.array(names), list(dict.fromkeys(sorted(names, key=_place)))
         parts = {name: _Part.of(values, is_member, labels == name) for name in order}
-        found += [_group(axis, name, parts, threshold) for name in order]
+        for name in order:
+            beside = [_Part.of(other, is_member, labels == name) for other in (controls or {}).values()]
+            found.append(_group(axis, name, parts, beside, threshold))
     raw = [group.p_value for group in found if group.p_value is not None]
     corrected = iter(holm(raw))
     return tuple(
@@ -92,7 +101,7 @@ class _Part:
         return max(self.placed.variance, ranks.rank_variance(auc, len(self.pos), len(self.neg)))
 
 
-def _group(axis: str, name: str, parts: Mapping[str, _Part], threshold: float | None) -> Group:
+def _group(axis: str, name: str, parts: Mapping[str, _Part], beside: Sequence[_Part], threshold: float | None) -> Group:
     mine = parts[name]
     told: dict[str, Any] = {"axis": axis, "name": name, "members": len(mine.pos), "nonmembers": len(mine.neg)}
     if not mine.enough:
@@ -107,7 +116,10 @@ def _group(axis: str, name: str, parts: Mapping[str, _Part], threshold: float | 
     rest = float(weights @ [part.placed.auc for part in others])
     variance = mine.variance(rest) + float(weights**2 @ [part.variance(rest) for part in others])
     z = (mine.placed.auc - rest) / np.sqrt(variance) if variance > 0 else 0.0
-    return Group(**told, rest=rest, p_value=float(stats.norm.sf(z)))
+    controls: dict[str, Measure | float] = {"chance": 0.5}
+    controls |= {str(k): Auc(part.pos, part.neg) for k, part in enumerate(beside)}
+    leaks = p_value(Auc(mine.pos, mine.neg), controls)
+    return Group(**told, rest=rest, p_value=max(float(stats.norm.sf(z)), leaks))
 
 
 def spread(guess: Guess, n: int) -> tuple[Spread, ...]:
