@@ -105,7 +105,9 @@ class TemplateVictim:
 
     def logits(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
         kernel = -self.power * np.log1p(self._squared(x) / (2 * self.width**2))
-        return np.stack([logsumexp(kernel[:, self.labels == c], axis=1) for c in range(self.classes)], axis=1)
+        return np.stack(
+            [np.asarray(logsumexp(kernel[:, self.labels == c], axis=1)) for c in range(self.classes)], axis=1
+        )
 
     def predict(self, x: Float[Array, " n ..."]) -> Float[Array, " n c"]:
         return softmax(self.logits(x), axis=1)

@@ -56,4 +56,4 @@ class BASE(ReferenceAttack):
 
 def _log_mean(logs: Float[Array, " k n"], where: Array) -> Float[Array, " n"]:
     """The logarithm of the mean probability over the models where `where` holds."""
-    return logsumexp(np.where(where, logs, -np.inf), axis=0) - np.log(where.sum(axis=0))
+    return np.asarray(logsumexp(np.where(where, logs, -np.inf), axis=0)) - np.log(where.sum(axis=0))

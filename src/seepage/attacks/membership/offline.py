@@ -29,7 +29,7 @@ def tempered(answers: Float[Array, " *k n c"], records: Records, temperature: fl
     if temperature == 1.0 or records.task is not Task.CLASSES:
         return log_confidence(answers, records)
     logs = logarithm(np.asarray(answers, dtype=np.float64)) / temperature
-    return log_confidence(np.exp(logs - logsumexp(logs, axis=-1, keepdims=True)), records)
+    return log_confidence(np.exp(logs - np.asarray(logsumexp(logs, axis=-1, keepdims=True))), records)
 
 
 def mean_out(values: Float[Array, " k n"], inside: Bool[Array, " k n"]) -> Float[Array, " n"]:
