@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import rankdata
 
 from seepage.attacks.membership.brannvall2026 import StudentT
 from seepage.attacks.membership.lassila2025 import BASE
@@ -13,7 +14,7 @@ from seepage.attacks.membership.zarifzadeh2024 import RMIA
 from seepage.core.records import Records
 
 Array = np.ndarray
-Method = Literal["rmia-offline", "student-t", "base"]
+Method = Literal["rmia-offline", "student-t", "base", "both"]
 
 # From so many models on, tests are chosen by rehearsal: with fewer, a rehearsal has too few references itself.
 ENOUGH = 8
@@ -26,13 +27,15 @@ class ByNumber(ReferenceAttack):
 
     - fewer than 8 models: `base` online, which needs no variance. With models in complementary pairs it was ahead at
       every number from 2 to 16 on four data sets (benchmarks/membership-location30);
-    - 8 or more: `base` or `student-t`, whichever finds more members of the reference models at 1 % false alarms in
-      rehearsals, in which the victim has no part (with fewer than 200 candidates: whichever has the greater AUC).
+    - 8 or more: `base`, `student-t`, or the mean of a candidate's ranks by both, whichever finds the most members of
+      the reference models at 1 % false alarms in rehearsals, in which the victim has no part (with fewer than 200
+      candidates: whichever has the greatest AUC).
 
     No test is tried on the victim: one finding, one attack.
 
     Attributes:
-        references: "auto", or the name of the test to take.
+        references: "auto", or the test to take: "rmia-offline", "student-t", "base", or "both", the mean of the ranks
+            by the last two.
     """
 
     name: ClassVar[str] = "references"
@@ -40,7 +43,7 @@ class ByNumber(ReferenceAttack):
     cites: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*BASE.cites, *StudentT.cites, *RMIA.cites)))
     asks_population: ClassVar[bool] = False
 
-    references: Literal["auto", "rmia-offline", "student-t", "base"] = "auto"
+    references: Literal["auto", "rmia-offline", "student-t", "base", "both"] = "auto"
 
     def signal(self, answers: Float[Array, " *k n c"], records: Records) -> Float[Array, " *k n two"]:
         return np.stack([StudentT().signal(answers, records), BASE().signal(answers, records)], axis=-1)
@@ -57,6 +60,7 @@ class ByNumber(ReferenceAttack):
         tried: dict[Method, float] = {
             "base": rehearsed(_column(signals, 1), BASE().judged, measure),
             "student-t": rehearsed(_column(signals, 0), StudentT().judged, measure),
+            "both": rehearsed(signals, _both, measure),
         }
         best = max(tried, key=lambda name: tried[name])
         told = ", ".join(f"{name} {value:.3f}" for name, value in tried.items())
@@ -68,11 +72,19 @@ class ByNumber(ReferenceAttack):
             return StudentT().judged(_column(signals, 0))
         if self.references in ("base", "auto"):
             return BASE().judged(_column(signals, 1))
+        if self.references == "both":
+            return _both(signals)
         settled, _ = RMIA(mode="offline").settled(_likelihoods(signals))
         return settled.judged(_likelihoods(signals))
 
     def _taking(self, test: Method) -> "ByNumber":
         return self.model_copy(update={"references": test})
+
+
+def _both(signals: Signals) -> Float[Array, " n"]:
+    """The mean of each candidate's ranks by `base` and by `student-t`."""
+    ranked = [rankdata(BASE().judged(_column(signals, 1))), rankdata(StudentT().judged(_column(signals, 0)))]
+    return np.mean(ranked, axis=0)
 
 
 def _column(signals: Signals, column: int) -> Signals:
