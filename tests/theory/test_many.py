@@ -107,6 +107,23 @@ def test_one_record_more_does_not_part_models() -> None:
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize(
+    ("shape", "width", "stacked"), [((12,), 5, True), ((12,), 20_000, False), ((1, 20, 20), 5, False)]
+)
+def test_large_ones_are_trained_one_by_one(shape: tuple[int, ...], width: int, stacked: bool) -> None:
+    """Stacking them takes as long or longer (benchmarks/membership-speed)."""
+    calls: list[int] = []
+
+    def build() -> nn.Module:
+        calls.append(1)
+        return nets.layered(shape, 3, (width,))
+
+    xs, ys = _records(shape, (20, 20))
+    fit_many(build, xs, ys, [1, 2], Schedule(epochs=1, rate=1e-2, least=1))
+    # Alone, each is built once more.
+    assert len(calls) == (2 if stacked else 4)
+
+
 def test_networks_of_a_stack_do_not_meet() -> None:
     """The loss of one has no slope by the weights of another."""
     made = [nets.layered((12,), 3, (5,)) for _ in range(3)]

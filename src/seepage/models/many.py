@@ -15,6 +15,8 @@ DRAWN = 128
 # Pixels up to which networks of pictures are stacked: above, arithmetic outweighs what a step costs besides, and a
 # grouped convolution takes as long as many plain ones, or longer (benchmarks/membership-speed).
 PIXELS = 16 * 16
+# Weights up to which networks are stacked, for the same reason: stacked, larger ones no longer fit the caches.
+WEIGHTS = 100_000
 # Numbers of steps that count as the same: a model may be trained by so much more than alone.
 ALIKE = 1.01
 
@@ -84,7 +86,8 @@ def fit_many(
     """Classifiers of one architecture, each as `fit_one` trains it, up to rounding and dropout's draws.
 
     First weights, batches and augmentation come from each model's own seed. Networks with a layer that cannot be
-    stacked, networks of large pictures, and models alone in the number of their steps are trained one after the other.
+    stacked, large networks, networks of large pictures, and models alone in the number of their steps are trained one
+    after the other.
 
     Args:
         build: makes the network, untrained.
@@ -99,8 +102,7 @@ def fit_many(
         for i in group:
             with seeded(seeds[i]):
                 nets.append(build())
-        small = xs[0].dim() < 4 or xs[0].shape[-1] * xs[0].shape[-2] <= PIXELS
-        if len(group) > 1 and small and can_stack(nets[0]):
+        if len(group) > 1 and _small(nets[0], xs[0]) and can_stack(nets[0]):
             trained = _together(
                 nets, [xs[i] for i in group], [ys[i] for i in group], [seeds[i] for i in group], schedule
             )
@@ -109,6 +111,12 @@ def fit_many(
         for i, net in zip(group, trained, strict=True):
             made[i] = net
     return [net for net in made if net is not None]
+
+
+def _small(net: nn.Module, x: torch.Tensor) -> bool:
+    """Whether a step of such a network costs more than its arithmetic, so that stacking gains."""
+    pixels = x.shape[-1] * x.shape[-2] if x.dim() == 4 else 0
+    return pixels <= PIXELS and sum(parameter.numel() for parameter in net.parameters()) <= WEIGHTS
 
 
 def _alike(steps: Sequence[int], batches: Sequence[int]) -> list[list[int]]:
