@@ -20,7 +20,11 @@ def test_known_names_load_classes_that_call_themselves_so() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("treshold", "did you mean 'threshold'?"), ("laten", "did you mean 'latent'?"), ("zzz", "known: brep-mi, cma-es")],
+    [
+        ("treshold", "did you mean 'threshold'?"),
+        ("laten", "did you mean 'latent'?"),
+        ("zzz", "known: augmentation, base"),
+    ],
 )
 def test_unknown_names_get_a_hint(name: str, hint: str) -> None:
     with pytest.raises(ConfigError) as error:

@@ -99,7 +99,7 @@ def test_the_sections_come_in_their_order(opened: str):
     page = Page(opened)
     ids = [a["id"] for a in page.all("section")]
     assert ids == [
-        *("verdict", "guide", "findings", "metrics", "defenses", "gallery", "membership"),
+        *("verdict", "guide", "findings", "metrics", "defenses", "gallery", "risk", "membership"),
         *("ranking", "checks", "limits", "details", "again"),
     ]
     links = {a["href"] for a in page.all("a") if a["href"].startswith("#")}

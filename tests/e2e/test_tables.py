@@ -142,7 +142,9 @@ def _sound(record: AuditRecord) -> None:
         assert finding.score.controls["null_model"] is not None
         assert finding.score.controls["no_model"] is not None
         assert finding.score.value is not None
-        assert finding.score.value > 0.55
+        if finding.attack == "threshold":
+            # The others that "auto" takes see labels alone, or little else.
+            assert finding.score.value > 0.55
     assert all(check.passed for check in record.checks), [c.message for c in record.checks if not c.passed]
     assert {"victim fits its members", "low false-positive rates", "blind baseline"} <= {c.name for c in record.checks}
 
