@@ -10,7 +10,7 @@ from seepage.attacks.membership.brannvall2026 import StudentT, predictive
 from seepage.attacks.membership.by_number import ByNumber
 from seepage.attacks.membership.carlini2022 import LiRA
 from seepage.attacks.membership.lassila2025 import BASE
-from seepage.attacks.membership.reference import ReferenceAttack, Signals, memorisation
+from seepage.attacks.membership.reference import ReferenceAttack, Signals, grain, memorisation, resolved
 from seepage.attacks.membership.shokri2017 import ShadowClassifier
 from seepage.attacks.membership.zarifzadeh2024 import RMIA
 from seepage.audit.halves import halves
@@ -19,7 +19,7 @@ from seepage.core.records import Records
 from seepage.core.references import References, ReferenceSource
 from seepage.core.spec import Bounds, InputSpec
 from seepage.core.target import Target
-from seepage.core.vocabulary import Access, Modality
+from seepage.core.vocabulary import Access, Modality, Task
 
 Array = np.ndarray
 CLASSES = 3
@@ -299,3 +299,24 @@ def test_fewer_models_are_used_where_asked() -> None:
     assert guess.facts["reference_models"] == 4
     game.knowledge = MembershipKnowledge(candidates=game.records, references=Told(game.references.first(4)))
     assert np.array_equal(guess.values, game.play(StudentT()).values)
+
+
+def test_votes_of_few_trees_are_no_certainty() -> None:
+    """Answers rounded to hundredths hold zeros, whose logits would decide every variance."""
+    game = Game(models=16)
+
+    def coarse(answers: Array) -> Array:
+        return np.round(answers, 2)
+
+    fine = game.auc(StudentT())
+    references = References(game.inside, coarse(game.references.answers))
+    game.knowledge = MembershipKnowledge(candidates=game.records, references=Told(references))
+    game.victim = Victim(coarse(game.victim.predict(np.arange(2400, dtype=float)[:, None])))
+    guess = game.play(StudentT())
+    assert guess.facts["grain_of_answers"] == pytest.approx(0.01)
+    assert auc(guess.values, game.member) > fine - 0.06
+    kept = grain(references.answers, Task.CLASSES)
+    assert resolved(references.answers, kept, Task.CLASSES).min() == pytest.approx(0.005)
+    # Fine answers, and numbers, are left as they are.
+    assert grain(Game(n=50, models=4).references.answers, Task.CLASSES) == 0
+    assert grain(np.zeros((2, 3, 1)), Task.VALUES) == 0

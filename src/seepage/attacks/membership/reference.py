@@ -29,6 +29,8 @@ Facts = dict[str, float | str | None]
 
 # Models that play the victim in rehearsals: enough to see how leakage varies from training to training.
 REHEARSALS = 16
+# Probabilities below which answers are not coarse.
+FINE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,17 @@ class ReferenceAttack(MembershipAttack):
         references = references if self.models is None else references.first(self.models)
         candidates, people = knowledge.candidates, references.population if self.asks_population else None
         told = None if people is None or references.population_answers is None else references.population_answers
+        step = grain(references.answers, candidates.task)
+
+        def read(answers: Float[Array, " *k n c"], records: Records) -> Float[Array, " ..."]:
+            return self.signal(resolved(answers, step, records.task), records)
+
         signals = Signals(
             references.inside,
-            self.signal(self._ask(target, candidates), candidates),
-            self.signal(references.answers, candidates),
-            None if people is None else self.signal(self._ask(target, people), people),
-            None if people is None or told is None else self.signal(told, people),
+            read(self._ask(target, candidates), candidates),
+            read(references.answers, candidates),
+            None if people is None else read(self._ask(target, people), people),
+            None if people is None or told is None else read(told, people),
             candidates,
         )
         attack, facts = self.settled(signals)
@@ -139,6 +146,8 @@ class ReferenceAttack(MembershipAttack):
             trace["target_scores"] = np.stack([attack.judged(signals.with_victim(model)) for model in played])
             trace["target_inside"] = references.inside[: len(played)]
         facts = {"reference_models": float(len(references)), **facts}
+        if step:
+            facts["grain_of_answers"] = step
         if people is not None:
             facts["population"] = float(len(people))
         return Scores(attack.judged(signals), trace=trace, facts=facts)
@@ -146,6 +155,29 @@ class ReferenceAttack(MembershipAttack):
     def _ask(self, target: Target, records: Records) -> Float[Array, " n c"]:
         parts = [target.scores(records.x[i : i + self.batch]) for i in range(0, len(records), self.batch)]
         return np.concatenate(parts)
+
+
+def grain(answers: Float[Array, " k n c"], task: Task) -> float:
+    """The least probability that coarse answers tell from none, a vote of a forest say; 0 where they are not coarse.
+
+    Numbers have no grain. Single precision tells probabilities apart far below `FINE`; what is never below it and yet
+    holds zeros counts something, or was rounded.
+    """
+    if task is Task.VALUES or not (answers <= 0).any():
+        return 0.0
+    least = float(answers[answers > 0].min(initial=1.0))
+    return least if least > FINE else 0.0
+
+
+def resolved(answers: Float[Array, " *k n c"], step: float, task: Task) -> Float[Array, " *k n c"]:
+    """Answers with half a grain in place of none: a vote too few is no certainty, and no logarithm of one either.
+
+    Without this a zero is a logit of -87, which decides every variance. Of labels, certainty of yes loses half a grain
+    as well.
+    """
+    if not step:
+        return answers
+    return np.clip(answers, step / 2, 1 - step / 2 if task is Task.LABELS else 1.0)
 
 
 def parts(
