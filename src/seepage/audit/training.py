@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from seepage.targets.torch import TorchModel
 
 log = logging.getLogger(__name__)
 Fit = Callable[..., Any]
+# Seconds that several trainings have to take for other processes to be started.
+WORTH = 20.0
 # Raised when a change of the training code here makes kept weights worthless.
 TRAINING = 2
 
@@ -125,7 +128,11 @@ class Trainer:
             nets = [net for share in made for net in share]
             return [wrap(nets[order.index(i)], spec) for i in range(len(parts))]
         pairs = list(zip(parts, seeds, strict=True))
-        made = in_processes(lambda pair: self._made(*pair), pairs, processes)
+        begun = time.monotonic()
+        made = [self._made(*pair) for pair in pairs[:1]]
+        # Starting processes costs seconds: not where the rest is done by then.
+        quick = (time.monotonic() - begun) * (len(pairs) - 1) < WORTH
+        made += in_processes(lambda pair: self._made(*pair), pairs[1:], 1 if quick else processes)
         return [self._wrapped(model, part, spec) for model, part in zip(made, parts, strict=True)]
 
     def _trained(self, records: Records, seed: int, spec: InputSpec, kept: Path | None) -> Model:
