@@ -230,7 +230,7 @@ def test_an_audit_trains_what_a_named_attack_needs_and_no_more(tmp_path: Path) -
     # The victim, its twin, the reference models, and one of them again.
     assert len(fit.trained) == 3 + DEFAULT
     plain = Counted()
-    _audit(tmp_path, fit=plain, attacks="auto", budget=300)
+    _audit(tmp_path, fit=plain, attacks={"name": "auto", "leak": "membership"}, budget=300)
     assert len(plain.trained) == 2
     assert models_for(None, everything(thorough=False)) == 0
     assert models_for(0, everything(thorough=True)) == 0
