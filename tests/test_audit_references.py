@@ -11,6 +11,7 @@ import pytest
 import seepage
 from seepage.attacks.membership.signals import log_confidence
 from seepage.audit.asked import wanted_by
+from seepage.audit.config import parse
 from seepage.audit.halves import Public, halves
 from seepage.audit.plan import everything
 from seepage.audit.reference_checks import GOOD, SAME
@@ -311,3 +312,11 @@ def test_auto_can_be_of_one_leak() -> None:
         wanted_by(AttackTable(name="threshold", leak=Leak.MEMBERSHIP))
     with pytest.raises(ConfigError, match="no attack on the leak 'stealing' yet"):
         wanted_by(AttackTable(name="all", leak=Leak.STEALING))
+
+
+def test_groups_and_references_are_of_classifiers() -> None:
+    whole = {"victim": {"kind": "federated"}, "data": {"builtin": "att-faces"}}
+    with pytest.raises(ConfigError, match=r"groups of records of a classifier, not of \[victim\] kind = \"federated\""):
+        parse({**whole, "report": {"groups": ["sex"]}}, "file")
+    with pytest.raises(ConfigError, match=r"\[references\] trains models like the victim: give a \[recipe\]"):
+        parse({**whole, "references": {"models": 4}}, "file")

@@ -218,6 +218,11 @@ def parse(content: dict[str, Any], where: str) -> AuditConfig:
         raise ConfigError(
             f"{where}: [references] trains models like the victim: give a [recipe] with fit = ..., or leave it out"
         )
+    if config.report.groups and config.victim.kind in TEXTS:
+        raise ConfigError(
+            f"{where}: [report] groups: membership is looked at in groups of records of a classifier, not of [victim] "
+            f'kind = "{config.victim.kind}": leave it out'
+        )
     if config.property is not None and config.victim.kind in TEXTS:
         raise ConfigError(
             f'{where}: [property] is asked about a classifier, not about [victim] kind = "{config.victim.kind}"'
