@@ -84,10 +84,12 @@ def score(guess: Guess, secret: Secret, controls: Controls) -> Scored:
     - `advantage`: TPR - FPR where the candidates scoring above `guess.trace["threshold"]` are accused; only
       when the attack fixed a threshold before it saw the scores. The best of all thresholds is not
       reported: it is above zero for a blind guess.
+    - `balanced_accuracy`, last: half of 1 + advantage, under the same condition.
 
-    `exposed` are the members by the share of non-members scoring below them, 100 at the most. The curves are
-    `fpr`, `tpr`, `tpr_low`, `tpr_high`, `null_fpr`, `null_tpr` (when there is a twin),
-    `scores_members` and `scores_nonmembers`.
+    `exposed` are the members by the share of non-members scoring below them, 100 at the most; `groups` and `spread` as
+    `membership_groups` makes them. The curves are `fpr`, `tpr`, `tpr_low`, `tpr_high`, `null_fpr`, `null_tpr` (when
+    there is a twin), `scores_members` and `scores_nonmembers`, `exposure` (of every member) and, with reference models,
+    `memorised` (value, low and high of every member).
 
     Raises:
         DataError: for a guess that cannot be scored, or candidates that are all members or all not.

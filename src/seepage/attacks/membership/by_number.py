@@ -1,5 +1,6 @@
 """The attack with reference models that suits their number."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -41,7 +42,6 @@ class ByNumber(ReferenceAttack):
     name: ClassVar[str] = "references"
     title: ClassVar[str] = "Reference models, by the test that suits them"
     cites: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys((*BASE.cites, *StudentT.cites, *RMIA.cites)))
-    asks_population: ClassVar[bool] = False
 
     references: Literal["auto", "rmia-offline", "student-t", "base", "both"] = "auto"
 
@@ -88,24 +88,10 @@ def _both(signals: Signals) -> Float[Array, " n"]:
 
 
 def _column(signals: Signals, column: int) -> Signals:
-    people, theirs = signals.my_people, signals.their_people
-    return Signals(
-        signals.inside,
-        signals.mine[..., column],
-        signals.theirs[..., column],
-        None if people is None else people[..., column],
-        None if theirs is None else theirs[..., column],
-        signals.candidates,
-    )
+    """One of the two signals; no population is asked."""
+    return replace(signals, mine=signals.mine[..., column], theirs=signals.theirs[..., column])
 
 
 def _likelihoods(signals: Signals) -> Signals:
     logs = _column(signals, 1)
-    return Signals(
-        logs.inside,
-        np.exp(logs.mine),
-        np.exp(logs.theirs),
-        None if logs.my_people is None else np.exp(logs.my_people),
-        None if logs.their_people is None else np.exp(logs.their_people),
-        logs.candidates,
-    )
+    return replace(logs, mine=np.exp(logs.mine), theirs=np.exp(logs.theirs))

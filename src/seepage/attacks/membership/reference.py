@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from scipy import stats
 
+from seepage.attacks.membership import outsiders
 from seepage.attacks.membership.signals import log_confidence
 from seepage.core.attack import MembershipAttack
 from seepage.core.errors import DataError
@@ -133,9 +134,9 @@ class ReferenceAttack(MembershipAttack):
 
         signals = Signals(
             references.inside,
-            read(self._ask(target, candidates), candidates),
+            read(outsiders.answers(target, candidates, self.batch), candidates),
             read(references.answers, candidates),
-            None if people is None else read(self._ask(target, people), people),
+            None if people is None else read(outsiders.answers(target, people, self.batch), people),
             None if people is None or told is None else read(told, people),
             candidates,
         )
@@ -151,10 +152,6 @@ class ReferenceAttack(MembershipAttack):
         if people is not None:
             facts["population"] = float(len(people))
         return Scores(attack.judged(signals), trace=trace, facts=facts)
-
-    def _ask(self, target: Target, records: Records) -> Float[Array, " n c"]:
-        parts = [target.scores(records.x[i : i + self.batch]) for i in range(0, len(records), self.batch)]
-        return np.concatenate(parts)
 
 
 def grain(answers: Float[Array, " k n c"], task: Task) -> float:
